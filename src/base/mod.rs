@@ -1,0 +1,12 @@
+//! Values that every other module speaks in: identifiers, time, QoS, limits.
+//!
+//! Knows no protocol bytes, no I/O and no thread.
+
+mod ids;
+pub mod limits;
+mod qos;
+mod time;
+
+pub use ids::{ClientId, ConnId, PacketId, SessionKey, ShardId, ShardSet};
+pub use qos::QoS;
+pub use time::Time;

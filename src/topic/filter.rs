@@ -1,0 +1,211 @@
+//! Topic filters: what a client subscribes to (MQTT 5.0 sections 4.7 and 4.8.2).
+
+use std::{hash, sync::Arc};
+
+use super::TopicName;
+use crate::base::limits::TOPIC_LEVELS_MAX;
+
+/// A valid Topic Filter as the client wrote it, `$share/NAME/` included.
+/// Cheap to clone and to send to another shard.
+#[derive(Clone, Debug)]
+pub struct TopicFilter {
+    text: Arc<str>,
+    /// Where the filter proper starts: behind `$share/NAME/`, else 0.
+    start: u32,
+    wildcard: bool,
+}
+
+/// Why a text is not a Topic Filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FilterError {
+    /// MQTT-4.7.3-1.
+    #[error("topic filter is empty")]
+    Empty,
+    /// MQTT-4.7.1-1 or MQTT-4.7.1-2.
+    #[error("wildcard does not fill a level, or # is not the last")]
+    MisplacedWildcard,
+    /// MQTT-4.7.3-2.
+    #[error("topic filter holds U+0000")]
+    Null,
+    /// MQTT-4.8.2-1 or MQTT-4.8.2-2.
+    #[error("shared subscription is not $share/NAME/FILTER")]
+    MalformedShare,
+    /// More than [`TOPIC_LEVELS_MAX`] levels.
+    #[error("topic filter has too many levels")]
+    TooDeep,
+}
+
+impl TopicFilter {
+    /// Checks a text that is UTF-8 and at most 65,535 bytes already.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        if text.is_empty() {
+            return Err(FilterError::Empty);
+        }
+        let start = match text.strip_prefix(SHARE_PREFIX) {
+            Some(rest) => SHARE_PREFIX.len() + share_name_len(rest)? + 1,
+            None if text == "$share" => return Err(FilterError::MalformedShare),
+            None => 0,
+        };
+        let wildcard = check_levels(&text[start..])?;
+        Ok(Self { text: text.into(), start: start as u32, wildcard })
+    }
+
+    /// The filter as the client wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part that topics are matched against.
+    pub fn pattern(&self) -> &str {
+        &self.text[self.start as usize..]
+    }
+
+    /// The share name, if this is a shared subscription.
+    pub fn share_name(&self) -> Option<&str> {
+        let end = (self.start as usize).checked_sub(1)?;
+        Some(&self.text[SHARE_PREFIX.len()..end])
+    }
+
+    /// Whether the filter proper holds `+` or `#`.
+    pub fn has_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Whether a message published to `topic` is meant by this filter.
+    pub fn matches(&self, topic: TopicName<'_>) -> bool {
+        let pattern = self.pattern();
+        if topic.is_system() && pattern.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut names = topic.levels();
+        for level in pattern.split('/') {
+            match (level, names.next()) {
+                ("#", _) => return true,
+                ("+", Some(_)) => {}
+                (level, Some(name)) if level == name => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+}
+
+impl PartialEq for TopicFilter {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for TopicFilter {}
+
+impl hash::Hash for TopicFilter {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl std::fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Length of the share name at the start of `rest`, which follows `$share/`.
+fn share_name_len(rest: &str) -> Result<usize, FilterError> {
+    match rest.split_once('/') {
+        Some((name, filter))
+            if !name.is_empty() && !filter.is_empty() && !name.contains(['+', '#', '\0']) =>
+        {
+            Ok(name.len())
+        }
+        _ => Err(FilterError::MalformedShare),
+    }
+}
+
+/// Checks each level; tells whether one is a wildcard.
+fn check_levels(pattern: &str) -> Result<bool, FilterError> {
+    let mut wildcard = false;
+    let mut levels = pattern.split('/');
+    let mut count = 0;
+    while let Some(level) = levels.next() {
+        count += 1;
+        match level {
+            "+" => wildcard = true,
+            "#" if levels.next().is_none() => wildcard = true,
+            "#" => return Err(FilterError::MisplacedWildcard),
+            _ if level.contains(['+', '#']) => return Err(FilterError::MisplacedWildcard),
+            _ if level.contains('\0') => return Err(FilterError::Null),
+            _ => {}
+        }
+    }
+    if count > TOPIC_LEVELS_MAX {
+        return Err(FilterError::TooDeep);
+    }
+    Ok(wildcard)
+}
+
+const SHARE_PREFIX: &str = "$share/";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        for (text, expected) in [
+            ("", Some(FilterError::Empty)),
+            ("#", None),
+            ("+", None),
+            ("a/#", None),
+            ("a/+/b", None),
+            ("/", None),
+            ("a#", Some(FilterError::MisplacedWildcard)),
+            ("a/#/b", Some(FilterError::MisplacedWildcard)),
+            ("a+/b", Some(FilterError::MisplacedWildcard)),
+            ("a\0", Some(FilterError::Null)),
+            ("$share", Some(FilterError::MalformedShare)),
+            ("$share/", Some(FilterError::MalformedShare)),
+            ("$share/x", Some(FilterError::MalformedShare)),
+            ("$share/x/", Some(FilterError::MalformedShare)),
+            ("$share//a", Some(FilterError::MalformedShare)),
+            ("$share/x+/a", Some(FilterError::MalformedShare)),
+            ("$share/x/a", None),
+            ("$share/x//", None),
+            ("$sharex", None),
+        ] {
+            assert_eq!(TopicFilter::parse(text).err(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn share_name_and_pattern_are_parts() {
+        let filter = TopicFilter::parse("$share/g/a/+").unwrap();
+        assert_eq!((filter.share_name(), filter.pattern()), (Some("g"), "a/+"));
+        assert!(filter.has_wildcard());
+        let plain = TopicFilter::parse("a/b").unwrap();
+        assert_eq!((plain.share_name(), plain.pattern()), (None, "a/b"));
+    }
+
+    #[test]
+    fn filters_match_topics() {
+        for (filter, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/b/", false),
+            ("a/+", "a/", true),
+            ("a/+", "a", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("+/+", "/x", true),
+            ("/+", "/x", true),
+            ("+", "/x", false),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("$share/g/a/#", "a/b", true),
+        ] {
+            let filter = TopicFilter::parse(filter).unwrap();
+            let topic = TopicName::parse(topic).unwrap();
+            assert_eq!(filter.matches(topic), expected, "{filter} {topic}");
+        }
+    }
+}
