@@ -4,3 +4,13 @@
 pub mod base;
 pub mod config;
 pub mod topic;
+pub mod codec;
+pub mod message;
+pub mod auth;
+pub mod session;
+pub mod broker;
+mod shard;
+pub mod server;
+pub mod logging;
+pub mod preflight;
+pub mod cli;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `loadgen` program.
+
+fn main() {}

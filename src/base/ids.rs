@@ -125,6 +125,15 @@ impl PacketId {
         }
     }
 
+    /// The identifier `steps` `next` steps after this one.
+    pub const fn plus(self, steps: u16) -> Self {
+        let zero_based = (self.get() as u32 - 1 + steps as u32) % 65_535;
+        match NonZeroU16::new(zero_based as u16 + 1) {
+            Some(value) => Self(value),
+            None => unreachable!(),
+        }
+    }
+
     /// How many `next` steps lead from `earlier` to this one (0 to 65,534).
     pub const fn steps_since(self, earlier: Self) -> u16 {
         if self.get() >= earlier.get() {

@@ -4,6 +4,13 @@
 /// Shards in one process. More are refused at start-up.
 pub const SHARDS_MAX: usize = 128;
 
+/// Socket addresses to listen on. More are refused at start-up: each costs
+/// every shard one descriptor of those set aside before connections get theirs.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
+
+/// Bytes of a configuration file. A larger one is refused: it is none.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Largest Remaining Length that MQTT can express (section 1.5.5).
 pub const REMAINING_LENGTH_MAX: u32 = 268_435_455;
 
@@ -22,3 +29,43 @@ pub const CONNECT_BYTES_MAX: u32 = 512 * 1024;
 
 const _: () = assert!(CONNECT_BYTES_MAX as usize > 6 * STRING_BYTES_MAX);
 const _: () = assert!(CONNECT_BYTES_MAX < REMAINING_LENGTH_MAX);
+
+/// Bytes waiting to be sent to one connection above which queued QoS 1 and 2
+/// deliveries and retained messages stay where they are until some are sent.
+pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// Bytes waiting to be sent to one connection above which QoS 0 deliveries to
+/// it are dropped (counted and logged); `queue_bytes_max` can lower it. One
+/// message may pass it.
+pub const OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of acknowledgements and replies waiting to be sent to one connection
+/// above which nothing more is read from it: it must read before it asks again.
+pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!((OUTPUT_BYTES_HIGH as u64) < OUTPUT_BYTES_MAX);
+
+/// Messages and bytes waiting for one lane above which publishers of the shard
+/// are not read from until the lane takes some. Replies between shards are
+/// exempt; each answers one message, so they are bounded by the lanes too.
+pub const LANE_MESSAGES_MAX: usize = 4096;
+/// See [`LANE_MESSAGES_MAX`].
+pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How often a message for a shared subscription is passed on because the
+/// chosen member has just gone. Past it the message is dropped (counted).
+pub const SHARE_HOPS_MAX: u8 = 3;
+
+/// Retained messages in one page of a new subscription's walk.
+pub const RETAINED_PAGE_MESSAGES: usize = 64;
+/// Bytes in one such page; one message may pass it.
+pub const RETAINED_PAGE_BYTES: usize = 256 * 1024;
+/// Topic tree nodes looked at for one such page.
+pub const RETAINED_PAGE_VISITS: usize = 4096;
+/// Pages handled for sessions that are ready, in one call of `Broker::advance`.
+pub const RETAINED_PAGES_PER_TURN: usize = 16;
+
+/// Output buffers that a shard keeps for reuse, and the largest kept.
+pub const SPARE_BUFFERS_MAX: usize = 256;
+/// See [`SPARE_BUFFERS_MAX`].
+pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;

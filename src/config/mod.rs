@@ -1,6 +1,83 @@
-//! Checked configuration: what every other module sees.
+//! Configuration: from the sources' words (file, environment, `--set`, flags)
+//! to the checked [`Config`] that every other module sees.
+//!
+//! Owns the table of keys, their defaults and every text about a wrong one.
+//! Knows no socket, no clock and no thread; runs once, before any shard.
 
-use crate::base::QoS;
+mod address;
+mod keys;
+mod problem;
+mod source;
+
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf};
+
+use tracing::Level;
+
+use crate::base::{
+    QoS,
+    limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
+};
+
+pub use address::ListenAddress;
+pub use keys::{help_text, markdown_table};
+pub use problem::{ConfigErrors, Problem};
+pub use source::{Flag, Sources};
+
+use address::Endpoint;
+use problem::{Fault, Origin};
+
+/// Everything an operator decides, checked as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to accept connections: at least one, no socket address twice
+    /// (except with port 0).
+    pub listen: Vec<ListenAddress>,
+    /// Whether nobody chose the addresses. The server then skips an address of
+    /// a protocol that this machine lacks instead of refusing to start.
+    pub listen_is_default: bool,
+    /// Who may connect without proving an identity.
+    pub allow_anonymous: AnonymousPolicy,
+    /// Shards, at most [`SHARDS_MAX`].
+    pub shards: NonZeroUsize,
+    /// Directory of whatever outlives the process.
+    pub data_dir: PathBuf,
+    /// Whether nothing is to be kept on disk.
+    pub ephemeral: bool,
+    /// What is logged, and in which form.
+    pub log: LogConfig,
+    /// Limits towards clients.
+    pub limits: Limits,
+}
+
+/// Who may connect without proving an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnonymousPolicy {
+    /// Clients of this machine only. No address that others can reach is
+    /// listened on then: [`Config::load`] refuses it.
+    LoopbackOnly,
+    /// Everybody who can reach a listener.
+    Everywhere,
+    /// Nobody.
+    Nowhere,
+}
+
+/// What is logged, and in which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least important level that is still written.
+    pub level: Level,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Time, level, message, fields.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Limits that an operator can change, checked. Units are in the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,3 +115,186 @@ pub struct Limits {
     /// Bytes of retained messages on this process; the same.
     pub retained_bytes_max: u64,
 }
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 128 * 1024 * 1024,
+            receive_maximum: 1024,
+            topic_alias_maximum: 32,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            keep_alive_secs_max: 0,
+            session_expiry_secs_max: u32::MAX,
+            inflight_max: 1024,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 128 * 1024 * 1024,
+            queue_qos0: false,
+            connections_max: 1_000_000,
+            connect_timeout_secs: 10,
+            subscriptions_max: 10_000,
+            retained_messages_max: 10_000_000,
+            retained_bytes_max: 4 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Reads all sources and checks the result. Resolves host names, writes nothing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the sources, in the order they are read.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        Self::load_on(sources, &Machine::this())
+    }
+
+    fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
+        let (settings, mut problems) = sources.read();
+        // Not knowing what was meant by either key, a verdict on both together
+        // would only add noise.
+        let suspect = |key| problems.iter().any(|problem: &Problem| problem.concerns(key));
+        let checked = (!suspect("listen") && !suspect("allow_anonymous"))
+            .then(|| Self::check(settings, machine));
+        match checked {
+            Some(Ok(config)) if problems.is_empty() => return Ok(config),
+            Some(Err(more)) => problems.extend(more),
+            Some(Ok(_)) | None => {}
+        }
+        Err(ConfigErrors::new(problems))
+    }
+
+    /// What the keys mean together and on this machine.
+    fn check(settings: Settings, machine: &Machine) -> Result<Self, Vec<Problem>> {
+        let Settings { listen, allow_anonymous, shards, data_dir, ephemeral, log, limits } =
+            settings;
+        let allow_anonymous = match allow_anonymous {
+            None => AnonymousPolicy::LoopbackOnly,
+            Some(true) => AnonymousPolicy::Everywhere,
+            Some(false) => AnonymousPolicy::Nowhere,
+        };
+        let listen_is_default = listen.is_none();
+        let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
+        if allow_anonymous == AnonymousPolicy::LoopbackOnly {
+            refuse_open_addresses(&listen)?;
+        }
+        Ok(Self {
+            listen: listen.into_iter().map(|(_, address)| address).collect(),
+            listen_is_default,
+            allow_anonymous,
+            shards: shards.unwrap_or(machine.cpus),
+            data_dir,
+            ephemeral,
+            log,
+            limits,
+        })
+    }
+}
+
+/// Resolves every address and refuses double ones.
+fn check_listen(
+    listen: &[(Origin, Endpoint)],
+    machine: &Machine,
+) -> Result<Vec<(Origin, ListenAddress)>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut checked: Vec<(Origin, ListenAddress)> = Vec::new();
+    for (origin, endpoint) in listen {
+        let address = match endpoint.resolve(machine.resolve) {
+            Ok(address) => address,
+            Err(error) => {
+                problems.push(Problem::new(origin.clone(), "listen", Fault::Address(error)));
+                continue;
+            }
+        };
+        let twice = checked.iter().find_map(|(_, earlier)| {
+            let same = |a: &&SocketAddr| a.port() != 0 && earlier.addresses.contains(a);
+            Some((earlier.text.clone(), *address.addresses.iter().find(same)?))
+        });
+        if let Some((earlier, address)) = twice {
+            let fault = Fault::SameAddress { text: endpoint.text.clone(), earlier, address };
+            problems.push(Problem::new(origin.clone(), "listen", fault));
+        }
+        checked.push((origin.clone(), address));
+    }
+    let count = checked.iter().map(|(_, address)| address.addresses.len()).sum::<usize>();
+    if let Some((origin, _)) = checked.last().filter(|_| count > LISTEN_ADDRESSES_MAX) {
+        problems.push(Problem::new(origin.clone(), "listen", Fault::TooManyAddresses { count }));
+    }
+    if problems.is_empty() { Ok(checked) } else { Err(problems) }
+}
+
+/// Without authentication, only this machine may be let in unless told otherwise.
+fn refuse_open_addresses(listen: &[(Origin, ListenAddress)]) -> Result<(), Vec<Problem>> {
+    let problems: Vec<_> = listen
+        .iter()
+        .filter_map(|(origin, listen)| {
+            let open = listen.addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())?;
+            let fault = Fault::OpenToAll { text: listen.text.clone(), address: *open };
+            Some(Problem::new(origin.clone(), "listen", fault))
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// What the sources say: one value a key, defaults where they say nothing.
+/// `None` where the default is not a value but a rule of [`Config::check`].
+#[derive(Debug)]
+struct Settings {
+    listen: Option<Vec<(Origin, Endpoint)>>,
+    allow_anonymous: Option<bool>,
+    shards: Option<NonZeroUsize>,
+    data_dir: PathBuf,
+    ephemeral: bool,
+    log: LogConfig,
+    limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            allow_anonymous: None,
+            shards: None,
+            data_dir: PathBuf::from("/var/lib/ringmq"),
+            ephemeral: false,
+            log: LogConfig { format: LogFormat::Text, level: Level::INFO },
+            limits: Limits::default(),
+        }
+    }
+}
+
+fn default_listen() -> Vec<(Origin, Endpoint)> {
+    let endpoint = |text| Endpoint::parse(text).expect("the defaults are well formed");
+    DEFAULT_LISTEN.iter().map(|text| (Origin::built_in(), endpoint(text))).collect()
+}
+
+/// Both loopback addresses: reachable from this machine, from nowhere else.
+const DEFAULT_LISTEN: [&str; 2] = ["127.0.0.1:1883", "[::1]:1883"];
+
+/// What the checks need to know of the machine, so that tests can make one up.
+struct Machine {
+    /// CPUs this process may run on.
+    cpus: NonZeroUsize,
+    resolve: address::Resolve,
+}
+
+impl Machine {
+    fn this() -> Self {
+        // Honours the affinity mask and the CPU quota of the cgroup.
+        let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { cpus: cpus.min(SHARDS_ALLOWED), resolve: address::system_resolve }
+    }
+}
+
+const SHARDS_ALLOWED: NonZeroUsize = NonZeroUsize::new(SHARDS_MAX).unwrap();
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

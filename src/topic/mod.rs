@@ -3,7 +3,22 @@
 //! Pure data structures of one shard; no packets, no sessions.
 
 mod filter;
+mod index;
 mod name;
+mod order;
+mod retained;
+mod roster;
+mod share;
+mod slab;
+mod subscribers;
+mod table;
+#[cfg(test)]
+mod testing;
+mod trie;
 
 pub use filter::{FilterError, TopicFilter};
+pub use index::{
+    Added, Index, LocalMatch, Matches, Member, Removed, SharedMatch, SubscriptionOptions,
+};
 pub use name::{TopicError, TopicName};
+pub use retained::{Cursor, Retained};

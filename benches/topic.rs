@@ -1,0 +1,130 @@
+//! What a publication costs in the index, and a retained message in its store,
+//! with few and with millions of neighbours. Topics are drawn at random, so
+//! that large stores pay for their cache misses.
+
+use std::{hint::black_box, time::Duration};
+
+use criterion::{BenchmarkId, Criterion};
+use ringmq::{
+    base::{SessionKey, ShardId},
+    topic::{Index, Matches, Member, Retained, SubscriptionOptions, TopicFilter, TopicName},
+};
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    bench_index(&mut criterion);
+    bench_retained(&mut criterion);
+    criterion.final_summary();
+}
+
+const SIZES: [u32; 4] = [10, 1_000, 10_000, 1_000_000];
+const TOPICS_DRAWN: usize = 4096;
+
+/// How a filter is made from the number of a device.
+type FilterText = fn(u32) -> String;
+
+const KINDS: [(&str, FilterText); 4] = [
+    ("exact", |n| device_topic(n)),
+    ("plus", |n| format!("site/{:03}/device/{n:07}/+", n % 200)),
+    ("hash", |n| format!("site/{:03}/device/{n:07}/#", n % 200)),
+    ("shared", |n| format!("$share/workers/{}", device_topic(n))),
+];
+
+fn device_topic(n: u32) -> String {
+    format!("site/{:03}/device/{n:07}/temp", n % 200)
+}
+
+/// Topics of random devices below `size`.
+fn drawn(size: u32) -> Vec<String> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) as u32 % size
+    };
+    (0..TOPICS_DRAWN).map(|_| device_topic(next())).collect()
+}
+
+fn name(text: &str) -> TopicName<'_> {
+    TopicName::parse(text).expect("a topic")
+}
+
+fn filter(text: &str) -> TopicFilter {
+    TopicFilter::parse(text).expect("a filter")
+}
+
+fn index_of(size: u32, kind: FilterText) -> Index {
+    let mut index = Index::new(1);
+    for slot in 0..size {
+        let filter = filter(&kind(slot));
+        let session = SessionKey { slot, generation: 0 };
+        let options = SubscriptionOptions::default();
+        if filter.share_name().is_some() {
+            index.join(&filter, Member { shard: ShardId(1), session }, options, true);
+        } else {
+            index.subscribe(&filter, session, options);
+        }
+    }
+    index
+}
+
+fn bench_index(criterion: &mut Criterion) {
+    for (kind, make) in KINDS {
+        let mut group = criterion.benchmark_group(format!("match/{kind}"));
+        for size in SIZES {
+            let mut index = index_of(size, make);
+            let texts = drawn(size);
+            let topics: Vec<_> = texts.iter().map(|text| name(text)).collect();
+            let (mut out, mut at) = (Matches::default(), 0);
+            group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % TOPICS_DRAWN;
+                    index.matches(topics[at], &mut out);
+                    black_box(out.local.len() + out.shared.len())
+                });
+            });
+            assert_eq!(out.local.len() + out.shared.len(), 1);
+        }
+    }
+}
+
+fn bench_retained(criterion: &mut Criterion) {
+    for size in SIZES {
+        let mut retained = Retained::new(1);
+        for n in 0..size {
+            retained.set(name(&device_topic(n)), n);
+        }
+        let texts = drawn(size);
+        let mut at = 0;
+        criterion.bench_function(&format!("retained/replace/{size}"), |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % TOPICS_DRAWN;
+                retained.set(name(&texts[at]), 7)
+            });
+        });
+        criterion.bench_function(&format!("retained/remove_and_add/{size}"), |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % TOPICS_DRAWN;
+                retained.remove(name(&texts[at]));
+                retained.set(name(&texts[at]), 7)
+            });
+        });
+        let pattern = filter("site/+/device/+/temp");
+        criterion.bench_function(&format!("retained/page_of_1000/{size}"), |bencher| {
+            bencher.iter(|| {
+                let mut sum = 0;
+                let take = &mut |_: TopicName<'_>, n: &u32| {
+                    sum += u64::from(*n);
+                    true
+                };
+                let cursor = retained.page(&pattern, None, 1000, take);
+                black_box((sum, cursor))
+            });
+        });
+    }
+}

@@ -1,0 +1,284 @@
+//! The end of connections and of sessions: what the client is told, what
+//! happens to its will and when its session expires.
+
+use std::io;
+
+use crate::{
+    base::{ConnId, SessionKey, Time},
+    codec::{ConnAck, DecodeError, Disconnect, Packet, Properties, Property, ReasonCode, Version},
+    message::Message,
+    session::Session,
+    topic::{FilterError, Member},
+};
+
+use super::timers::Timer;
+use super::{Broker, Effect, Flow, connection::Connection, mesh::Mesh, packet_log, route::Lazy};
+
+/// Why a connection ends.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The client sent DISCONNECT.
+    Client(ReasonCode),
+    /// End of stream without DISCONNECT, or a socket error.
+    NetworkLost(Option<io::Error>),
+    /// Bytes that are no packet.
+    Faulty(DecodeError),
+    /// A SUBSCRIBE or UNSUBSCRIBE with a text that is no Topic Filter.
+    MalformedFilter(FilterError),
+    /// A packet that is not acceptable.
+    Refused(ReasonCode, &'static str),
+    /// A CONNECT that is not acceptable.
+    ConnectRefused(ReasonCode, String),
+    /// The first packet was no CONNECT of any MQTT version.
+    NotConnect,
+    /// No CONNECT came in time.
+    ConnectTimeout,
+    /// Nothing came for 1.5 times the keep-alive.
+    KeepAlive,
+    /// Another connection serves the session now.
+    TakenOver { clean_start: bool },
+    /// The server ends.
+    Shutdown,
+}
+
+impl Cause {
+    /// What the client is told in DISCONNECT, if anything.
+    fn disconnect_reason(&self) -> Option<ReasonCode> {
+        match self {
+            Self::Faulty(error) => Some(error.reason()),
+            Self::MalformedFilter(_) => Some(ReasonCode::MalformedPacket),
+            Self::Refused(reason, _) => Some(*reason),
+            Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
+            Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver),
+            Self::Shutdown => Some(ReasonCode::ServerShuttingDown),
+            Self::Client(_)
+            | Self::NetworkLost(_)
+            | Self::ConnectRefused(..)
+            | Self::NotConnect
+            | Self::ConnectTimeout => None,
+        }
+    }
+
+    fn explain(&self) -> String {
+        match self {
+            Self::Client(reason) => format!("DISCONNECT from the client: {reason}"),
+            Self::NetworkLost(None) => "connection closed by the client without DISCONNECT".into(),
+            Self::NetworkLost(Some(error)) => format!("network error: {error}"),
+            Self::Faulty(error) => error.to_string(),
+            Self::MalformedFilter(error) => error.to_string(),
+            Self::Refused(reason, why) => format!("{why}: {reason}"),
+            Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
+            Self::NotConnect => "the first packet is no MQTT CONNECT".into(),
+            Self::ConnectTimeout => "no CONNECT within connect_timeout_secs".into(),
+            Self::KeepAlive => "keep-alive exceeded".into(),
+            Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),
+            Self::Shutdown => "the server shuts down".into(),
+        }
+    }
+}
+
+impl Broker {
+    /// Ends a connection: says why where MQTT has words for it, and has the
+    /// shell close it. Its session goes on without it, or ends.
+    pub(super) fn close(&mut self, conn: ConnId, cause: Cause) -> Flow {
+        let Some(mut connection) = self.forget(conn) else { return Flow::Gone };
+        self.log_end(&connection, &cause);
+        self.append_farewell(&mut connection, &cause);
+        let Connection { session, output, input, .. } = *connection;
+        self.connections.recycle(input);
+        if let Cause::NetworkLost(_) = cause {
+            self.connections.recycle(output);
+        } else {
+            self.effects.push_back(Effect::Close { conn, last: output });
+        }
+        if let Some(key) = session {
+            self.session_disconnected(key, &cause);
+        }
+        Flow::Gone
+    }
+
+    /// Takes a connection out of all tables; the shell decides what becomes of it.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Box<Connection>> {
+        let mut connection = self.connections.remove(conn)?;
+        self.timers.set(conn.into(), &mut connection.timer_at, None);
+        Some(connection)
+    }
+
+    /// DISCONNECT from the client (MQTT 5.0 section 3.14).
+    pub(super) fn client_disconnect(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        disconnect: &Disconnect<'_>,
+    ) -> Flow {
+        let expiry_secs = disconnect.properties.iter().find_map(|property| match property {
+            Property::SessionExpiryInterval(secs) => Some(secs),
+            _ => None,
+        });
+        if let (Some(secs), Some(session)) = (expiry_secs, self.sessions.get_mut(key)) {
+            // MQTT-3.14.2.2.2: a session that was to end with the connection stays so.
+            if session.expiry_secs == 0 && secs > 0 {
+                let why = "Session Expiry Interval set in DISCONNECT after 0 in CONNECT";
+                return self.close(conn, Cause::Refused(ReasonCode::ProtocolError, why));
+            }
+            session.expiry_secs = secs.min(self.limits.session_expiry_secs_max);
+        }
+        self.close(conn, Cause::Client(disconnect.reason))
+    }
+
+    /// The connection's own deadline: CONNECT, later the keep-alive.
+    pub(super) fn connection_timer(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.timer_at = None;
+        if connection.session.is_none() {
+            self.close(conn, Cause::ConnectTimeout);
+            return;
+        }
+        if connection.paused.any() {
+            // Not read from, so its silence says nothing.
+            connection.last_packet_at = self.now;
+        }
+        let deadline = connection.silent_until();
+        if deadline.is_some_and(|at| at <= self.now) {
+            self.close(conn, Cause::KeepAlive);
+        } else {
+            self.timers.set(conn.into(), &mut connection.timer_at, deadline);
+        }
+    }
+
+    /// The session's deadline: its will is due, or it expires.
+    pub(super) fn session_timer(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.timer_at = None;
+        if session.expires_at.is_some_and(|at| at <= self.now) {
+            tracing::info!(client = %session.client, "session expired");
+            return self.end_session(key);
+        }
+        let will_is_due = session.will.as_ref().and_then(|will| will.due_at);
+        if will_is_due.is_some_and(|at| at <= self.now) {
+            self.publish_will(key);
+        }
+        self.set_session_timer(key);
+    }
+
+    /// Ends a session: its will is published now at the latest, its
+    /// subscriptions and messages are gone.
+    pub(super) fn end_session(&mut self, key: SessionKey) {
+        self.publish_will(key);
+        let Some(mut session) = self.sessions.remove(key) else { return };
+        self.timers.set(Timer::Session(key), &mut session.timer_at, None);
+        for filter in session.subscriptions.iter() {
+            self.remove_subscription(key, filter);
+        }
+    }
+
+    /// Tells all shards whether a member of shared subscriptions can be reached.
+    pub(super) fn announce_online(&mut self, key: SessionKey, online: bool) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let shared = session.subscriptions.iter().filter(|filter| filter.share_name().is_some());
+        for filter in shared {
+            self.index.set_online(filter, Member { shard: self.shard, session: key }, online);
+            let announce = || Mesh::MemberOnline { filter: filter.clone(), member: key, online };
+            self.peers.broadcast(announce);
+        }
+    }
+
+    fn session_disconnected(&mut self, key: SessionKey, cause: &Cause) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.conn = None;
+        settle_will(session, cause, self.now);
+        if session.expiry_secs == 0 {
+            return self.end_session(key);
+        }
+        session.expires_at = (session.expiry_secs < u32::MAX)
+            .then(|| self.now.plus_secs(u64::from(session.expiry_secs)));
+        let will_at = session.will.as_ref().and_then(|will| will.due_at);
+        if will_at.is_some_and(|at| at <= self.now) {
+            self.publish_will(key);
+        }
+        self.set_session_timer(key);
+        self.announce_online(key, false);
+    }
+
+    fn set_session_timer(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            let deadline = session.next_deadline();
+            self.timers.set(Timer::Session(key), &mut session.timer_at, deadline);
+        }
+    }
+
+    fn publish_will(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(will) = session.will.take() else { return };
+        let expiry_secs = will.message_expiry_secs;
+        let expires_at = expiry_secs.map(|secs| self.now.plus_secs(u64::from(secs)));
+        let message = Message { expires_at, ..will.publication.message() };
+        tracing::debug!(
+            target: packet_log::TARGET,
+            client = %session.client,
+            topic = %message.topic,
+            "Publishing will"
+        );
+        let mut publication = Lazy::new(message);
+        self.route(&mut publication, Some(key));
+        if message.retain {
+            self.retain(&mut publication);
+        }
+    }
+
+    /// The last packet for the client. A CONNACK that refuses, or a DISCONNECT,
+    /// which only v5 knows and only after CONNACK (MQTT-3.14.0-1).
+    fn append_farewell(&self, connection: &mut Connection, cause: &Cause) {
+        let properties = Properties::EMPTY;
+        let packet = if let Cause::ConnectRefused(reason, _) = cause {
+            Packet::ConnAck(ConnAck { session_present: false, reason: *reason, properties })
+        } else if let Some(reason) = cause.disconnect_reason()
+            && connection.version == Version::V5
+            && connection.session.is_some()
+        {
+            Packet::Disconnect(Disconnect { reason, properties })
+        } else {
+            return;
+        };
+        if let Some(key) = connection.session {
+            packet_log::sending(&self.sessions, key, &packet);
+        }
+        packet.encode(connection.version, &mut connection.output);
+    }
+
+    fn log_end(&self, connection: &Connection, cause: &Cause) {
+        let peer = connection.origin.peer;
+        let session = connection.session.and_then(|key| self.sessions.get(key));
+        let reason = cause.explain();
+        match (session, cause) {
+            (Some(session), _) => {
+                tracing::info!(client = %session.client, %peer, reason, "client disconnected");
+            }
+            // Port scanners and health checks: not worth a line each by default.
+            (None, Cause::NetworkLost(_)) => {
+                tracing::debug!(%peer, reason, "connection ended before CONNECT");
+            }
+            (None, _) => tracing::info!(%peer, reason, "connection refused"),
+        }
+    }
+}
+
+/// Decides what becomes of the will when the connection is gone: deleted, or
+/// due at some time (MQTT-3.1.2-8, MQTT-3.1.3-9, MQTT-3.14.4-3).
+fn settle_will(session: &mut Session, cause: &Cause, now: Time) {
+    let Some(will) = &mut session.will else { return };
+    let deleted = match cause {
+        Cause::Client(reason) => *reason == ReasonCode::NormalDisconnection,
+        // The new connection comes before a delay has passed, if the session goes on.
+        Cause::TakenOver { clean_start } => {
+            !clean_start && session.expiry_secs > 0 && will.delay_secs > 0
+        }
+        Cause::Shutdown => true,
+        _ => false,
+    };
+    if deleted {
+        session.will = None;
+    } else {
+        will.due_at = Some(now.plus_secs(u64::from(will.delay_secs)));
+    }
+}

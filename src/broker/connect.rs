@@ -1,0 +1,327 @@
+//! CONNECT (MQTT 5.0 section 3.1): who the client is, where its session lives,
+//! what it is told in CONNACK.
+
+use crate::{
+    auth,
+    base::{ClientId, ConnId, QoS, SessionKey, limits},
+    codec::{
+        self, ConnAck, Connect, DecodeError, Frame, Packet, PacketType, Property, PropertyBuf,
+        ReasonCode, Version,
+    },
+    message::{Message, Publication, SplitProperties},
+    session::{Session, Will as StoredWill},
+};
+
+use super::{Broker, Effect, Flow, close::Cause, packet_log, publish::is_reserved};
+
+/// The properties of CONNECT that are about the session or the connection.
+struct ConnectProperties<'a> {
+    session_expiry_secs: u32,
+    receive_maximum: u16,
+    packet_bytes_max: u32,
+    wants_problem_information: bool,
+    authentication_method: Option<&'a str>,
+}
+
+/// What CONNACK tells the client, beyond the limits that hold for everybody.
+struct Granted {
+    session_present: bool,
+    keep_alive_secs: u16,
+    session_expiry_secs: u32,
+    assigned: Option<ClientId>,
+}
+
+impl Broker {
+    /// Handles what should be a CONNECT. `rest` is all that was read.
+    pub(super) fn first_packet(&mut self, conn: ConnId, frame: &Frame<'_>, rest: &[u8]) -> Flow {
+        if frame.packet_type() != Some(PacketType::Connect) {
+            return self.close(conn, Cause::NotConnect);
+        }
+        let connect = match codec::decode_connect(frame) {
+            Ok(connect) => connect,
+            Err(error) => return self.refuse_undecoded(conn, frame, &error),
+        };
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.version = connect.version;
+        }
+        let (client, assigned) = match self.client_id(&connect) {
+            Ok(client) => client,
+            Err(reason) => return self.refuse(conn, reason, "client identifier refused"),
+        };
+        let home = self.home_of_client(client.as_str());
+        if home != self.shard {
+            self.forget(conn);
+            self.effects.push_back(Effect::Move { conn, to: home, bytes: rest.to_vec() });
+            return Flow::Gone;
+        }
+        packet_log::received_connect(&connect);
+        let properties = ConnectProperties::new(&connect);
+        if let Err((reason, why)) = self.admit(conn, &connect, &properties) {
+            return self.refuse(conn, reason, why);
+        }
+        let (key, session_present) = self.take_session(&client, connect.clean_start);
+        let granted = Granted {
+            session_present,
+            keep_alive_secs: self.granted_keep_alive(&connect),
+            session_expiry_secs: self.granted_expiry(properties.session_expiry_secs),
+            assigned: assigned.then_some(client),
+        };
+        self.settle(conn, key, &connect, &properties, &granted);
+        self.send_connack(conn, key, &connect, &granted);
+        self.announce_online(key, true);
+        self.pump(key);
+        Flow::Continue
+    }
+
+    /// The Client Identifier, and whether it was assigned here (MQTT-3.1.3-6).
+    fn client_id(&mut self, connect: &Connect<'_>) -> Result<(ClientId, bool), ReasonCode> {
+        if !connect.client_id.is_empty() {
+            return Ok((ClientId::new(connect.client_id), false));
+        }
+        match connect.version {
+            Version::V31 => Err(ReasonCode::ClientIdentifierNotValid),
+            Version::V311 if !connect.clean_start => Err(ReasonCode::ClientIdentifierNotValid),
+            Version::V311 | Version::V5 => Ok((self.assign_client_id(), true)),
+        }
+    }
+
+    /// A name that no session has, and whose home is this shard so that the
+    /// connection stays where it is.
+    fn assign_client_id(&mut self) -> ClientId {
+        loop {
+            self.assigned += 1;
+            let unique = (self.seed, self.shard, self.assigned);
+            let random = self.placement.hash_one(unique);
+            let name = format!("auto-{:04x}{:08x}{random:016x}", self.shard.0, self.assigned);
+            if self.home_of_client(&name) == self.shard && self.sessions.find(&name).is_none() {
+                return ClientId::new(&name);
+            }
+        }
+    }
+
+    /// Whether the client may connect, with this will.
+    fn admit(
+        &self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        properties: &ConnectProperties<'_>,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        if properties.authentication_method.is_some() {
+            return Err((ReasonCode::BadAuthenticationMethod, "unknown authentication method"));
+        }
+        let origin = self.connections.get(conn).map(|connection| connection.origin);
+        if !origin.is_some_and(|origin| auth::admits(self.anonymous, origin.local)) {
+            return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
+        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        if will.qos > self.limits.maximum_qos {
+            return Err((ReasonCode::QoSNotSupported, "will QoS above maximum_qos"));
+        }
+        if will.retain && !self.limits.retain_available {
+            return Err((ReasonCode::RetainNotSupported, "retained will"));
+        }
+        if is_reserved(will.topic) {
+            return Err((ReasonCode::NotAuthorized, "will on a reserved topic"));
+        }
+        Ok(())
+    }
+
+    /// The client's session, resumed or new. A connection that serves it now
+    /// is closed (MQTT-3.1.4-3).
+    fn take_session(&mut self, client: &ClientId, clean_start: bool) -> (SessionKey, bool) {
+        if let Some(key) = self.sessions.find(client.as_str()) {
+            if let Some(old) = self.sessions.get(key).and_then(|session| session.conn) {
+                self.close(old, Cause::TakenOver { clean_start });
+            }
+            if clean_start {
+                self.end_session(key);
+            }
+        }
+        // Looked up again: a session with expiry 0 ends with its connection.
+        match self.sessions.find(client.as_str()) {
+            Some(key) => (key, true),
+            None => (self.sessions.insert(Session::new(client.clone())), false),
+        }
+    }
+
+    /// Joins connection and session.
+    fn settle(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        connect: &Connect<'_>,
+        properties: &ConnectProperties<'_>,
+        granted: &Granted,
+    ) {
+        let will = connect.will.as_ref().map(|will| {
+            let split = SplitProperties::new(will.properties);
+            let publication = Publication::new(&Message {
+                topic: will.topic,
+                properties: split.travelling(),
+                payload: will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                expires_at: None,
+            });
+            Box::new(StoredWill {
+                publication,
+                message_expiry_secs: split.message_expiry_secs,
+                delay_secs: split.will_delay_secs,
+                due_at: None,
+            })
+        });
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.conn = Some(conn);
+            session.expiry_secs = granted.session_expiry_secs;
+            session.expires_at = None;
+            session.will = will;
+            session.fetches.forget_awaited();
+            session.outbox.reconnected();
+            self.timers.set(super::Timer::Session(key), &mut session.timer_at, None);
+        }
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.session = Some(key);
+            connection.quota = properties.receive_maximum.min(self.limits.inflight_max);
+            connection.packet_bytes_max = properties.packet_bytes_max;
+            connection.wants_problem_information = properties.wants_problem_information;
+            connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
+            connection.last_packet_at = self.now;
+            let deadline = connection.silent_until();
+            self.timers.set(conn.into(), &mut connection.timer_at, deadline);
+            let user = connect.user_name.unwrap_or_default();
+            tracing::info!(
+                client = %connect_name(&self.sessions, key),
+                peer = %connection.origin.peer,
+                version = %connect.version,
+                clean_start = connect.clean_start,
+                keep_alive_secs = granted.keep_alive_secs,
+                session_present = granted.session_present,
+                user,
+                "client connected"
+            );
+        }
+        self.counters.connects += 1;
+    }
+
+    fn send_connack(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        connect: &Connect<'_>,
+        granted: &Granted,
+    ) {
+        let mut properties = PropertyBuf::new();
+        if connect.version == Version::V5 {
+            self.connack_properties(connect, granted, &mut properties);
+        }
+        let connack = Packet::ConnAck(ConnAck {
+            session_present: granted.session_present,
+            reason: ReasonCode::Success,
+            properties: properties.as_properties(),
+        });
+        self.reply(conn, key, &connack);
+    }
+
+    /// What differs from the defaults of section 3.2.2.3.
+    fn connack_properties(
+        &self,
+        connect: &Connect<'_>,
+        granted: &Granted,
+        properties: &mut PropertyBuf,
+    ) {
+        let limits = &self.limits;
+        if let Some(client) = &granted.assigned {
+            properties.push(Property::AssignedClientIdentifier(client.as_str()));
+        }
+        if granted.session_expiry_secs != ConnectProperties::new(connect).session_expiry_secs {
+            properties.push(Property::SessionExpiryInterval(granted.session_expiry_secs));
+        }
+        if granted.keep_alive_secs != connect.keep_alive_secs {
+            properties.push(Property::ServerKeepAlive(granted.keep_alive_secs));
+        }
+        if limits.receive_maximum < u16::MAX {
+            properties.push(Property::ReceiveMaximum(limits.receive_maximum));
+        }
+        if limits.maximum_qos < QoS::ExactlyOnce {
+            properties.push(Property::MaximumQoS(limits.maximum_qos.bits()));
+        }
+        if !limits.retain_available {
+            properties.push(Property::RetainAvailable(false));
+        }
+        if limits.packet_bytes_max < limits::REMAINING_LENGTH_MAX {
+            properties.push(Property::MaximumPacketSize(limits.packet_bytes_max));
+        }
+        if limits.topic_alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
+        }
+    }
+
+    /// The keep-alive that holds; only v5 clients can be told a shorter one.
+    fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
+        let asked = connect.keep_alive_secs;
+        match self.limits.keep_alive_secs_max {
+            0 => asked,
+            max if connect.version == Version::V5 && (asked == 0 || asked > max) => max,
+            _ => asked,
+        }
+    }
+
+    fn granted_expiry(&self, asked_secs: u32) -> u32 {
+        asked_secs.min(self.limits.session_expiry_secs_max)
+    }
+
+    /// Answers a CONNECT that is not acceptable, and closes.
+    fn refuse(&mut self, conn: ConnId, reason: ReasonCode, why: impl Into<String>) -> Flow {
+        self.counters.refused += 1;
+        self.close(conn, Cause::ConnectRefused(reason, why.into()))
+    }
+
+    /// The same for one that cannot be decoded, as far as the client has words for it.
+    fn refuse_undecoded(&mut self, conn: ConnId, frame: &Frame<'_>, error: &DecodeError) -> Flow {
+        let version = match error {
+            DecodeError::UnsupportedVersion { mqtt_name: true, level } if *level < 5 => {
+                Some(Version::V311)
+            }
+            DecodeError::UnsupportedVersion { mqtt_name: true, .. } => Some(Version::V5),
+            // Before v5 there is no return code for a malformed CONNECT.
+            _ => codec::connect_version(frame).ok().filter(|version| *version == Version::V5),
+        };
+        let (Some(version), Some(connection)) = (version, self.connections.get_mut(conn)) else {
+            self.counters.refused += 1;
+            return self.close(conn, Cause::Faulty(*error));
+        };
+        connection.version = version;
+        self.refuse(conn, error.reason(), error.to_string())
+    }
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn new(connect: &Connect<'a>) -> Self {
+        // Before v5 a session without Clean Session never expires by itself.
+        let kept = connect.version < Version::V5 && !connect.clean_start;
+        let mut found = Self {
+            session_expiry_secs: if kept { u32::MAX } else { 0 },
+            receive_maximum: u16::MAX,
+            packet_bytes_max: u32::MAX,
+            wants_problem_information: true,
+            authentication_method: None,
+        };
+        for property in connect.properties.iter() {
+            match property {
+                Property::SessionExpiryInterval(secs) => found.session_expiry_secs = secs,
+                Property::ReceiveMaximum(value) => found.receive_maximum = value,
+                Property::MaximumPacketSize(bytes) => found.packet_bytes_max = bytes,
+                Property::RequestProblemInformation(value) => {
+                    found.wants_problem_information = value;
+                }
+                Property::AuthenticationMethod(name) => found.authentication_method = Some(name),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {
+    sessions.get(key).map_or_else(|| ClientId::new(""), |session| session.client.clone())
+}

@@ -1,0 +1,219 @@
+//! Network connections as the broker sees them: what was read and not yet
+//! understood, what is to be sent, and what the client asked for in CONNECT.
+//!
+//! Holds no socket. Identifiers are given out by the shell.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use crate::{
+    base::{ConnId, SessionKey, Time, limits},
+    codec::Version,
+};
+
+use super::ack_line::AckLine;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+}
+
+/// One network connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) origin: Origin,
+    /// The session it serves, once CONNECT was accepted.
+    pub(super) session: Option<SessionKey>,
+    pub(super) version: Version,
+    /// Bytes read that do not make a whole packet yet, or that wait while reading is paused.
+    pub(super) input: Vec<u8>,
+    /// Bytes to send that the shell has not taken yet.
+    pub(super) output: Vec<u8>,
+    /// Bytes that the shell has taken and not reported as sent.
+    pub(super) taken_bytes: usize,
+    /// How many bytes of the output are replies to the client's own packets.
+    pub(super) reply_bytes: usize,
+    /// Why nothing is read from it, if so.
+    pub(super) paused: Pause,
+    /// Whether it is listed in [`Connections::dirty`].
+    pub(super) is_dirty: bool,
+    /// Whether v5 acknowledgements may carry a Reason String.
+    pub(super) wants_problem_information: bool,
+    /// Most unacknowledged PUBLISHes towards the client.
+    pub(super) quota: u16,
+    /// Largest packet that the client accepts, in bytes.
+    pub(super) packet_bytes_max: u32,
+    /// 1.5 times the keep-alive, in milliseconds; 0 turns it off (MQTT-3.1.2-22).
+    pub(super) silence_max_millis: u32,
+    /// When its last packet came; before CONNECT, when it was opened.
+    pub(super) last_packet_at: Time,
+    /// When its timer is set to.
+    pub(super) timer_at: Option<Time>,
+    /// Topic aliases that the client has set.
+    pub(super) aliases: Option<Box<[Option<Rc<str>>]>>,
+    /// Acknowledgements that must wait, and those behind them.
+    pub(super) ack_line: AckLine,
+}
+
+/// Why a connection is not read from. Several reasons can hold at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Pause {
+    /// A lane to another shard is full.
+    pub(super) lanes: bool,
+    /// The client does not read its replies.
+    pub(super) replies: bool,
+}
+
+impl Pause {
+    pub(super) const fn any(self) -> bool {
+        self.lanes || self.replies
+    }
+}
+
+impl Connection {
+    fn new(origin: Origin, now: Time) -> Self {
+        Self {
+            origin,
+            session: None,
+            version: Version::V311,
+            input: Vec::new(),
+            output: Vec::new(),
+            taken_bytes: 0,
+            reply_bytes: 0,
+            paused: Pause::default(),
+            is_dirty: false,
+            wants_problem_information: true,
+            quota: u16::MAX,
+            packet_bytes_max: u32::MAX,
+            silence_max_millis: 0,
+            last_packet_at: now,
+            timer_at: None,
+            aliases: None,
+            ack_line: AckLine::default(),
+        }
+    }
+
+    /// Bytes on their way to the client that the kernel has not taken yet.
+    pub(super) const fn backlog(&self) -> usize {
+        self.output.len() + self.taken_bytes
+    }
+
+    /// When it is closed if it stays silent.
+    pub(super) fn silent_until(&self) -> Option<Time> {
+        let millis = u64::from(self.silence_max_millis);
+        (millis > 0).then(|| self.last_packet_at.plus_millis(millis))
+    }
+}
+
+/// The connections of one shard by the shell's identifiers, and the buffers
+/// that they take turns in using.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Slot>,
+    /// Connections with output since the shell last looked; one may be named
+    /// that is gone or was looked at already.
+    dirty: Vec<ConnId>,
+    spare: Vec<Vec<u8>>,
+    count: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+impl Connections {
+    pub(super) fn open(&mut self, id: ConnId, origin: Origin, now: Time) {
+        let slot = id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, Slot::default);
+        }
+        let slot = &mut self.slots[slot];
+        debug_assert!(slot.connection.is_none(), "the shell reuses a slot after its close only");
+        slot.generation = id.generation;
+        slot.connection = Some(Box::new(Connection::new(origin, now)));
+        self.count += 1;
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Connection> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.connection.as_deref().filter(|_| slot.generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        slot.connection.as_deref_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Connection>> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        let connection = slot.connection.take_if(|_| slot.generation == id.generation)?;
+        self.count -= 1;
+        Some(connection)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// All connections, for the rare occasions that concern each of them.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| slot.connection.is_some())
+            .map(|(at, slot)| ConnId { slot: at as u32, generation: slot.generation })
+            .collect()
+    }
+
+    /// The connection for adding output, which the shell will be told of.
+    pub(super) fn writer(&mut self, id: ConnId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        let connection =
+            slot.connection.as_deref_mut().filter(|_| slot.generation == id.generation)?;
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(id);
+            if connection.output.capacity() == 0
+                && let Some(spare) = self.spare.pop()
+            {
+                connection.output = spare;
+            }
+        }
+        Some(connection)
+    }
+
+    pub(super) fn pop_dirty(&mut self) -> Option<ConnId> {
+        self.dirty.pop()
+    }
+
+    /// Takes what is to be sent.
+    pub(super) fn take_output(&mut self, id: ConnId) -> Vec<u8> {
+        let Some(connection) = self.get_mut(id) else { return Vec::new() };
+        connection.is_dirty = false;
+        connection.reply_bytes = 0;
+        let output = std::mem::take(&mut connection.output);
+        connection.taken_bytes += output.len();
+        output
+    }
+
+    /// Keeps a buffer for reuse, if it is worth it.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity > 0
+            && capacity <= limits::SPARE_BUFFER_BYTES_MAX
+            && self.spare.len() < limits::SPARE_BUFFERS_MAX
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// An empty buffer, with room from earlier use if there is one.
+    pub(super) fn spare(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+}

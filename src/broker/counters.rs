@@ -1,0 +1,118 @@
+//! What the broker counts, and the reasons it drops messages for.
+
+use std::fmt;
+
+/// Why a message did not reach somebody it was meant for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum DropReason {
+    /// `queue_messages_max` is reached.
+    QueueMessages,
+    /// `queue_bytes_max` would be passed.
+    QueueBytes,
+    /// A QoS 0 message for a client that does not read fast enough.
+    SlowConsumer,
+    /// Larger than the client's Maximum Packet Size (MQTT-3.1.2-25).
+    PacketTooLarge,
+    /// Its Message Expiry Interval passed while it waited.
+    Expired,
+    /// Every member of a shared subscription left while it was on its way.
+    NoMember,
+    /// Not retained: `retained_messages_max` or `retained_bytes_max` is reached.
+    RetainedFull,
+    /// Published to a topic that only the server publishes to.
+    ReservedTopic,
+}
+
+impl DropReason {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::QueueMessages,
+        Self::QueueBytes,
+        Self::SlowConsumer,
+        Self::PacketTooLarge,
+        Self::Expired,
+        Self::NoMember,
+        Self::RetainedFull,
+        Self::ReservedTopic,
+    ];
+
+    /// Its name in logs and counters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueMessages => "queue_messages_max",
+            Self::QueueBytes => "queue_bytes_max",
+            Self::SlowConsumer => "slow_consumer",
+            Self::PacketTooLarge => "client_maximum_packet_size",
+            Self::Expired => "expired",
+            Self::NoMember => "no_shared_member",
+            Self::RetainedFull => "retained_max",
+            Self::ReservedTopic => "reserved_topic",
+        }
+    }
+}
+
+/// Counts of one shard since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// CONNECTs accepted.
+    pub connects: u64,
+    /// CONNECTs refused.
+    pub refused: u64,
+    /// PUBLISH packets from clients.
+    pub publishes_received: u64,
+    /// PUBLISH packets to clients, repetitions included.
+    pub publishes_sent: u64,
+    /// Publications sent to other shards.
+    pub forwarded: u64,
+    drops: [u64; DropReason::ALL.len()],
+}
+
+impl Counters {
+    /// Counts a dropped message.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// Messages dropped for a reason.
+    pub const fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+}
+
+/// What is worth a log line when a shard ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    pub(super) counters: Counters,
+    pub(super) connections: usize,
+    pub(super) sessions: usize,
+    pub(super) retained: usize,
+}
+
+impl Summary {
+    /// The counts.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counters { connects, refused, publishes_received, publishes_sent, forwarded, .. } =
+            self.counters;
+        write!(
+            f,
+            "connections={} sessions={} retained={} connects={connects} refused={refused} \
+             publishes_received={publishes_received} publishes_sent={publishes_sent} \
+             forwarded={forwarded}",
+            self.connections, self.sessions, self.retained
+        )?;
+        for reason in DropReason::ALL {
+            let count = self.counters.drops(reason);
+            if count > 0 {
+                write!(f, " dropped.{}={count}", reason.name())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! What shards tell each other, and what waits for the lanes.
+//!
+//! Lanes keep the order of messages between two shards and lose nothing; that
+//! is all this relies on. Index changes and retained messages carry a stamp and
+//! are confirmed, so that SUBACK and PUBACK can wait for their effect
+//! everywhere.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use smallvec::SmallVec;
+
+use super::{Broker, ack_line::AppliedBy};
+use crate::{
+    base::{SessionKey, ShardId, Time, limits},
+    message::Publication,
+    topic::{Cursor, Member, SubscriptionOptions, TopicFilter},
+};
+
+/// One message from a shard to another.
+#[derive(Debug)]
+pub struct MeshMessage(pub(super) Mesh);
+
+#[derive(Debug)]
+pub(super) enum Mesh {
+    /// A publication that has takers there.
+    Publish(Forward),
+    /// The sender has its first subscriber of this filter.
+    Subscribed { filter: TopicFilter, stamp: u64 },
+    /// The sender has lost its last subscriber of this filter.
+    Unsubscribed { filter: TopicFilter },
+    /// A session of the sender has joined a shared subscription.
+    Joined { filter: TopicFilter, member: SessionKey, options: SubscriptionOptions, stamp: u64 },
+    /// A session of the sender has left a shared subscription.
+    Left { filter: TopicFilter, member: SessionKey },
+    /// A member of a shared subscription has connected or disconnected.
+    MemberOnline { filter: TopicFilter, member: SessionKey, online: bool },
+    /// All index changes up to this stamp are in force at the sender, and every
+    /// retained message that it took before them has reached its home.
+    IndexApplied { stamp: u64 },
+    /// A retained message for a topic whose home is the receiver.
+    Retain { publication: Arc<Publication>, stamp: u64 },
+    /// All retained messages up to this stamp are stored at the sender.
+    RetainApplied { stamp: u64 },
+    /// A subscriber of the sender wants a page of retained messages.
+    RetainedQuery(RetainedQuery),
+    /// The page.
+    RetainedPage(RetainedPage),
+}
+
+/// A publication on its way to another shard.
+#[derive(Debug)]
+pub(super) struct Forward {
+    pub(super) publication: Arc<Publication>,
+    /// Whether the receiver matches it against its ordinary subscriptions.
+    pub(super) ordinary: bool,
+    /// Members of shared subscriptions that were chosen for it.
+    pub(super) shared: SmallVec<[ChosenMember; 1]>,
+}
+
+/// A member of a shared subscription on the receiving shard.
+#[derive(Clone, Debug)]
+pub(super) struct ChosenMember {
+    pub(super) filter: TopicFilter,
+    pub(super) session: SessionKey,
+    /// How often the message was passed on already.
+    pub(super) hops: u8,
+}
+
+#[derive(Debug)]
+pub(super) struct RetainedQuery {
+    pub(super) session: SessionKey,
+    /// Names the question in its answer.
+    pub(super) tag: u64,
+    pub(super) filter: TopicFilter,
+    pub(super) after: Option<Cursor>,
+    /// Messages at most.
+    pub(super) messages_max: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct RetainedPage {
+    pub(super) session: SessionKey,
+    pub(super) tag: u64,
+    pub(super) publications: Vec<Arc<Publication>>,
+    pub(super) next: Option<Cursor>,
+}
+
+/// What one shard knows of each other one and has waiting for it.
+#[derive(Debug)]
+pub(super) struct Peers {
+    own: ShardId,
+    lanes: Vec<Lane>,
+    /// Lanes over [`limits::LANE_MESSAGES_MAX`] or [`limits::LANE_BYTES_MAX`].
+    full: usize,
+    /// Stamp of the last index change or retained message sent.
+    stamp: u64,
+    /// Stamp of the last index change, which went to every peer.
+    index_stamp: u64,
+    /// Retained messages that peers have not confirmed, oldest first.
+    unconfirmed_retains: VecDeque<AppliedBy>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: Vec<MeshMessage>,
+    waiting_bytes: usize,
+    /// The peer has applied our index changes up to this stamp.
+    index_applied: u64,
+    /// The peer has stored our retained messages up to this stamp.
+    retain_applied: u64,
+    /// Index changes of the peer, by stamp, that we applied and confirm once
+    /// our retained messages up to the second stamp are stored.
+    to_confirm: VecDeque<(u64, u64)>,
+}
+
+impl Lane {
+    const fn is_full(&self) -> bool {
+        self.waiting.len() >= limits::LANE_MESSAGES_MAX
+            || self.waiting_bytes >= limits::LANE_BYTES_MAX
+    }
+}
+
+impl Peers {
+    pub(super) fn new(own: ShardId, shards: u16) -> Self {
+        Self {
+            own,
+            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            full: 0,
+            stamp: 0,
+            index_stamp: 0,
+            unconfirmed_retains: VecDeque::new(),
+        }
+    }
+
+    /// All shards but this one.
+    pub(super) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.own;
+        (0..self.lanes.len() as u16).map(ShardId).filter(move |shard| *shard != own)
+    }
+
+    pub(super) fn shard_count(&self) -> u16 {
+        self.lanes.len() as u16
+    }
+
+    /// Whether publishers must wait.
+    pub(super) const fn any_full(&self) -> bool {
+        self.full > 0
+    }
+
+    pub(super) fn send(&mut self, to: ShardId, message: Mesh) {
+        debug_assert_ne!(to, self.own);
+        let lane = &mut self.lanes[to.index()];
+        let was_full = lane.is_full();
+        lane.waiting_bytes += match &message {
+            Mesh::Publish(Forward { publication, .. }) | Mesh::Retain { publication, .. } => {
+                publication.size()
+            }
+            _ => 0,
+        };
+        lane.waiting.push(MeshMessage(message));
+        self.full += usize::from(!was_full && lane.is_full());
+    }
+
+    /// Sends an index change to every other shard.
+    pub(super) fn broadcast_change(&mut self, change: impl Fn(u64) -> Mesh) {
+        self.stamp += 1;
+        self.index_stamp = self.stamp;
+        for shard in self.others() {
+            self.send(shard, change(self.stamp));
+        }
+    }
+
+    /// Sends something that nobody waits for to every other shard.
+    pub(super) fn broadcast(&mut self, message: impl Fn() -> Mesh) {
+        for shard in self.others() {
+            self.send(shard, message());
+        }
+    }
+
+    /// Sends a retained message to its home; tells what its acknowledgement waits for.
+    pub(super) fn send_retain(&mut self, to: ShardId, publication: Arc<Publication>) -> AppliedBy {
+        self.stamp += 1;
+        let waits_for = AppliedBy { shard: to, stamp: self.stamp };
+        self.unconfirmed_retains.push_back(waits_for);
+        self.send(to, Mesh::Retain { publication, stamp: self.stamp });
+        waits_for
+    }
+
+    /// Stamp that every peer must have applied before a SUBSCRIBE handled now is acknowledged.
+    pub(super) const fn index_stamp(&self) -> u64 {
+        self.index_stamp
+    }
+
+    /// Whether every peer has applied our index changes up to `stamp`.
+    pub(super) fn index_applied(&self, stamp: u64) -> bool {
+        self.others().all(|shard| self.lanes[shard.index()].index_applied >= stamp)
+    }
+
+    /// Whether that peer has stored our retained messages up to that stamp.
+    pub(super) fn retain_applied(&self, waits_for: AppliedBy) -> bool {
+        self.lanes[waits_for.shard.index()].retain_applied >= waits_for.stamp
+    }
+
+    pub(super) fn is_waiting(&self, to: ShardId) -> bool {
+        !self.lanes[to.index()].waiting.is_empty()
+    }
+
+    pub(super) fn take(&mut self, to: ShardId) -> Vec<MeshMessage> {
+        let lane = &mut self.lanes[to.index()];
+        self.full -= usize::from(lane.is_full());
+        lane.waiting_bytes = 0;
+        std::mem::take(&mut lane.waiting)
+    }
+
+    fn note_index_applied(&mut self, by: ShardId, stamp: u64) {
+        self.lanes[by.index()].index_applied = stamp;
+    }
+
+    fn note_retain_applied(&mut self, by: ShardId, stamp: u64) {
+        self.lanes[by.index()].retain_applied = stamp;
+        while let Some(oldest) = self.unconfirmed_retains.front()
+            && self.retain_applied(*oldest)
+        {
+            self.unconfirmed_retains.pop_front();
+        }
+        for shard in self.others() {
+            self.confirm(shard);
+        }
+    }
+
+    /// An index change of a peer was applied here. It is confirmed when every
+    /// retained message that was taken here before has reached its home: the
+    /// subscriber then finds there what it did not get live.
+    fn applied_change(&mut self, of: ShardId, stamp: u64) {
+        let retained_before = self.stamp;
+        self.lanes[of.index()].to_confirm.push_back((stamp, retained_before));
+        self.confirm(of);
+    }
+
+    fn confirm(&mut self, to: ShardId) {
+        let oldest = self.unconfirmed_retains.front().map_or(u64::MAX, |retain| retain.stamp);
+        let lane = &mut self.lanes[to.index()];
+        let mut confirmed = None;
+        while let Some((change, retained_before)) = lane.to_confirm.front()
+            && *retained_before < oldest
+        {
+            confirmed = Some(*change);
+            lane.to_confirm.pop_front();
+        }
+        if let Some(stamp) = confirmed {
+            self.send(to, Mesh::IndexApplied { stamp });
+        }
+    }
+}
+
+impl Broker {
+    /// Takes in what another shard has sent, in its order.
+    pub fn receive_mesh(&mut self, now: Time, from: ShardId, batch: Vec<MeshMessage>) {
+        self.now = now;
+        let mut stored = None;
+        for MeshMessage(message) in batch {
+            match message {
+                Mesh::Publish(forward) => self.receive_forward(forward),
+                Mesh::Subscribed { filter, stamp } => {
+                    self.index.add_shard(&filter, from);
+                    self.peers.applied_change(from, stamp);
+                }
+                Mesh::Unsubscribed { filter } => self.index.remove_shard(&filter, from),
+                Mesh::Joined { filter, member, options, stamp } => {
+                    let member = Member { shard: from, session: member };
+                    self.index.join(&filter, member, options, true);
+                    self.peers.applied_change(from, stamp);
+                }
+                Mesh::Left { filter, member } => {
+                    self.index.leave(&filter, Member { shard: from, session: member });
+                }
+                Mesh::MemberOnline { filter, member, online } => {
+                    let member = Member { shard: from, session: member };
+                    self.index.set_online(&filter, member, online);
+                }
+                Mesh::IndexApplied { stamp } => {
+                    self.peers.note_index_applied(from, stamp);
+                    self.release_subacks();
+                }
+                Mesh::Retain { publication, stamp } => {
+                    self.store_retained(publication);
+                    stored = Some(stamp);
+                }
+                Mesh::RetainApplied { stamp } => {
+                    self.peers.note_retain_applied(from, stamp);
+                    self.release_publish_acks();
+                }
+                Mesh::RetainedQuery(query) => self.answer_retained_query(from, query),
+                Mesh::RetainedPage(page) => self.receive_retained_page(page),
+            }
+        }
+        if let Some(stamp) = stored {
+            self.peers.send(from, Mesh::RetainApplied { stamp });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::Properties, message::Message, topic::TopicName};
+
+    fn publication() -> Arc<Publication> {
+        Publication::new(&Message {
+            topic: TopicName::parse("t").unwrap(),
+            properties: Properties::EMPTY,
+            payload: b"x",
+            qos: crate::base::QoS::AtMostOnce,
+            retain: true,
+            expires_at: None,
+        })
+    }
+
+    /// Stamps of the confirmations that wait for a lane.
+    fn confirmations(peers: &mut Peers, to: ShardId) -> Vec<u64> {
+        let stamp = |message: MeshMessage| match message.0 {
+            Mesh::IndexApplied { stamp } => Some(stamp),
+            _ => None,
+        };
+        peers.take(to).into_iter().filter_map(stamp).collect()
+    }
+
+    #[test]
+    fn a_change_is_confirmed_after_the_retained_messages_before_it() {
+        let [own, home, other] = [0, 1, 2].map(ShardId);
+        let mut peers = Peers::new(own, 3);
+        let first = peers.send_retain(home, publication());
+        peers.applied_change(other, 10);
+        let second = peers.send_retain(home, publication());
+        assert!(confirmations(&mut peers, other).is_empty());
+        peers.note_retain_applied(home, first.stamp);
+        assert_eq!(confirmations(&mut peers, other), [10]);
+        peers.applied_change(other, 11);
+        peers.applied_change(other, 12);
+        peers.note_retain_applied(home, second.stamp);
+        assert_eq!(confirmations(&mut peers, other), [12]);
+        peers.applied_change(other, 13);
+        assert_eq!(confirmations(&mut peers, other), [13]);
+    }
+
+    #[test]
+    fn a_lane_is_full_until_it_is_taken() {
+        let mut peers = Peers::new(ShardId(0), 2);
+        for _ in 0..limits::LANE_MESSAGES_MAX {
+            assert!(!peers.any_full());
+            peers.send(ShardId(1), Mesh::IndexApplied { stamp: 0 });
+        }
+        assert!(peers.any_full());
+        assert_eq!(peers.take(ShardId(1)).len(), limits::LANE_MESSAGES_MAX);
+        assert!(!peers.any_full() && !peers.is_waiting(ShardId(1)));
+    }
+
+    #[test]
+    fn a_lane_is_full_of_bytes_too() {
+        let mut peers = Peers::new(ShardId(0), 2);
+        let message = publication();
+        let forward =
+            || Forward { publication: message.clone(), ordinary: true, shared: SmallVec::new() };
+        peers.lanes[1].waiting_bytes = limits::LANE_BYTES_MAX - 1;
+        assert!(!peers.any_full());
+        peers.send(ShardId(1), Mesh::Publish(forward()));
+        assert!(peers.any_full());
+    }
+}

@@ -1,0 +1,457 @@
+//! Everything one shard knows and decides: connections, sessions, its copy of
+//! the index, its retained messages.
+//!
+//! A plain value: no async, no sockets, no clock, no randomness. The shell (or
+//! the simulator) feeds it bytes, mesh messages and the time, and carries out
+//! the [`Effect`]s. Each input is handled to its end before the next.
+
+mod ack_line;
+mod close;
+mod connect;
+mod connection;
+mod counters;
+mod mesh;
+mod packet_log;
+mod publish;
+mod retain;
+mod route;
+mod sessions;
+mod subscribe;
+mod timers;
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use ahash::RandomState;
+
+pub use connection::Origin;
+pub use counters::{Counters, DropReason, Summary};
+pub use mesh::MeshMessage;
+
+use self::{
+    close::Cause,
+    connection::Connections,
+    mesh::Peers,
+    route::WireForm,
+    sessions::Sessions,
+    subscribe::PendingSubAck,
+    timers::{Timer, Timers},
+};
+use crate::{
+    base::{ConnId, SessionKey, ShardId, Time, limits},
+    codec::{self, Frame, Packet, ReasonCode, next_frame},
+    config::{AnonymousPolicy, Limits},
+    message::Publication,
+    topic::{Index, Matches, Retained},
+};
+
+/// What a shard's broker is made of.
+#[derive(Clone, Debug)]
+pub struct BrokerSetup {
+    /// Which shard this is.
+    pub shard: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Seed of all hashes and assigned names, the same on every shard.
+    pub seed: u64,
+    /// Configured limits.
+    pub limits: Limits,
+    /// Who may connect without credentials.
+    pub anonymous: AnonymousPolicy,
+}
+
+/// What the shell is asked to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// The broker has forgotten the connection: send what is in flight, then
+    /// `last`, then close.
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// Its last output.
+        last: Vec<u8>,
+    },
+    /// The broker has forgotten the connection: its home is another shard.
+    Move {
+        /// Which connection.
+        conn: ConnId,
+        /// Its home.
+        to: ShardId,
+        /// All that was read from it, CONNECT first.
+        bytes: Vec<u8>,
+    },
+    /// Stop reading from the connection.
+    PauseReading {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Read from the connection again.
+    ResumeReading {
+        /// Which connection.
+        conn: ConnId,
+    },
+}
+
+/// One shard's broker.
+pub struct Broker {
+    shard: ShardId,
+    limits: Limits,
+    anonymous: AnonymousPolicy,
+    /// Maps client ids and topics to shards; the same on every shard.
+    placement: RandomState,
+    seed: u64,
+    now: Time,
+    connections: Connections,
+    sessions: Sessions,
+    index: Index,
+    retained: Retained<Arc<Publication>>,
+    retained_bytes: u64,
+    peers: Peers,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+    /// Client ids assigned so far.
+    assigned: u64,
+    /// Questions for retained messages asked so far.
+    queries: u64,
+    /// SUBACKs that wait until all shards have applied the change, oldest first.
+    pending_subacks: VecDeque<PendingSubAck>,
+    /// Connections with acknowledgements that wait for another shard.
+    waiting_acks: Vec<ConnId>,
+    /// Connections that are not read from because a lane is full.
+    paused: Vec<ConnId>,
+    /// Sessions whose walk over retained messages can go on.
+    ready_fetches: VecDeque<SessionKey>,
+    /// Reused while a publication is routed.
+    matches: Matches,
+    /// Reused while a publication is encoded for several subscribers.
+    wire_form: WireForm,
+}
+
+/// Whether the next packet of a connection may be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flow {
+    Continue,
+    /// The connection is closed or moved.
+    Gone,
+}
+
+impl Broker {
+    /// A broker without connections or sessions.
+    pub fn new(setup: BrokerSetup) -> Self {
+        let BrokerSetup { shard, shards, seed, limits, anonymous } = setup;
+        let placement = RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1);
+        Self {
+            shard,
+            limits,
+            anonymous,
+            sessions: Sessions::new(placement.clone()),
+            placement,
+            seed,
+            now: Time::default(),
+            connections: Connections::default(),
+            index: Index::new(seed),
+            retained: Retained::new(seed),
+            retained_bytes: 0,
+            peers: Peers::new(shard, shards),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            assigned: 0,
+            queries: 0,
+            pending_subacks: VecDeque::new(),
+            waiting_acks: Vec::new(),
+            paused: Vec::new(),
+            ready_fetches: VecDeque::new(),
+            matches: Matches::default(),
+            wire_form: WireForm::default(),
+        }
+    }
+
+    /// A connection was accepted here, or moved here; in that case
+    /// [`receive`](Self::receive) follows with what was read from it.
+    pub fn open(&mut self, now: Time, conn: ConnId, origin: Origin) {
+        self.now = now;
+        self.connections.open(conn, origin, now);
+        tracing::debug!(target: packet_log::TARGET, peer = %origin.peer, "New connection");
+        let deadline = now.plus_secs(u64::from(self.limits.connect_timeout_secs));
+        if let Some(connection) = self.connections.get_mut(conn) {
+            self.timers.set(conn.into(), &mut connection.timer_at, Some(deadline));
+        }
+    }
+
+    /// Bytes came from the network.
+    pub fn receive(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
+        self.now = now;
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.input.is_empty() && !connection.paused.any() {
+            let used = self.read_packets(conn, bytes);
+            self.keep_input(conn, &bytes[used..]);
+        } else {
+            connection.input.extend_from_slice(bytes);
+            self.read_input(conn);
+        }
+    }
+
+    /// The connection has ended: end of stream, or a socket error.
+    pub fn disconnected(&mut self, now: Time, conn: ConnId, error: Option<io::Error>) {
+        self.now = now;
+        self.close(conn, Cause::NetworkLost(error));
+    }
+
+    /// Whether the connection has its home here: its CONNECT was accepted.
+    pub fn is_settled(&self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some_and(|connection| connection.session.is_some())
+    }
+
+    /// Does what is due.
+    pub fn advance(&mut self, now: Time) {
+        self.now = now;
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Connection { slot, generation } => {
+                    self.connection_timer(ConnId { slot, generation });
+                }
+                Timer::Session(key) => self.session_timer(key),
+            }
+        }
+        self.resume_paused();
+        for _ in 0..limits::RETAINED_PAGES_PER_TURN {
+            let Some(key) = self.ready_fetches.pop_front() else { break };
+            self.continue_fetch(key);
+        }
+    }
+
+    /// When [`advance`](Self::advance) has something to do; in the past if it has now.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let can_resume = !self.paused.is_empty() && !self.peers.any_full();
+        if can_resume || !self.ready_fetches.is_empty() {
+            return Some(self.now);
+        }
+        self.timers.next()
+    }
+
+    /// The next thing that the shell has to do.
+    pub fn pop_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// A connection whose output can be taken. The same one may come twice.
+    pub fn pop_dirty(&mut self) -> Option<ConnId> {
+        self.connections.pop_dirty()
+    }
+
+    /// What is to be sent to the connection now; empty if nothing is, or if the
+    /// connection is gone.
+    pub fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
+        self.connections.take_output(conn)
+    }
+
+    /// All of the output taken last was sent. Gives its buffer back.
+    pub fn written(&mut self, now: Time, conn: ConnId, buffer: Vec<u8>) {
+        self.now = now;
+        self.connections.recycle(buffer);
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.taken_bytes = 0;
+        if connection.paused.replies && connection.reply_bytes < limits::REPLY_BYTES_MAX {
+            connection.paused.replies = false;
+            self.resume(conn);
+        }
+        if let Some(key) = self.connections.get(conn).and_then(|connection| connection.session) {
+            self.pump(key);
+        }
+    }
+
+    /// Gives back the buffer of a connection that the broker has forgotten.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.connections.recycle(buffer);
+    }
+
+    /// Whether something waits for the lane to that shard.
+    pub fn mesh_waiting(&self, to: ShardId) -> bool {
+        self.peers.is_waiting(to)
+    }
+
+    /// Takes what waits for the lane to that shard. The shell does so when the
+    /// lane has room; publishers wait meanwhile.
+    pub fn take_mesh(&mut self, now: Time, to: ShardId) -> Vec<MeshMessage> {
+        self.now = now;
+        self.peers.take(to)
+    }
+
+    /// Closes every connection because the server ends.
+    pub fn shut_down(&mut self, now: Time) {
+        self.now = now;
+        for conn in self.connections.ids() {
+            self.close(conn, Cause::Shutdown);
+        }
+    }
+
+    /// Counts worth a log line.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            counters: self.counters,
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            retained: self.retained.len(),
+        }
+    }
+
+    /// The shard that a client's session lives on.
+    fn home_of_client(&self, client: &str) -> ShardId {
+        self.place(client)
+    }
+
+    /// The shard that a topic's retained message lives on.
+    fn home_of_topic(&self, topic: &str) -> ShardId {
+        self.place(topic)
+    }
+
+    fn place(&self, text: &str) -> ShardId {
+        let shards = u64::from(self.peers.shard_count());
+        ShardId((self.placement.hash_one(text) % shards) as u16)
+    }
+
+    /// Handles the whole packets at the start of `bytes`; returns how many
+    /// bytes they were. Stops early where the connection is paused.
+    fn read_packets(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let Some(connection) = self.connections.get_mut(conn) else { return bytes.len() };
+            if self.peers.any_full() && connection.session.is_some() && !connection.paused.lanes {
+                connection.paused.lanes = true;
+                self.paused.push(conn);
+            }
+            connection.paused.replies = connection.reply_bytes >= limits::REPLY_BYTES_MAX;
+            if connection.paused.any() {
+                self.effects.push_back(Effect::PauseReading { conn });
+                return used;
+            }
+            let packet_bytes_max = match connection.session {
+                Some(_) => self.limits.packet_bytes_max,
+                None => self.limits.packet_bytes_max.min(limits::CONNECT_BYTES_MAX),
+            };
+            let rest = &bytes[used..];
+            let flow = match next_frame(rest, packet_bytes_max) {
+                Ok(None) => return used,
+                Ok(Some(frame)) => {
+                    used += frame.len;
+                    self.packet(conn, &frame, rest)
+                }
+                Err(error) => {
+                    self.close(conn, Cause::Faulty(error));
+                    Flow::Gone
+                }
+            };
+            if flow == Flow::Gone {
+                return bytes.len();
+            }
+        }
+    }
+
+    /// Keeps what does not make a whole packet yet.
+    fn keep_input(&mut self, conn: ConnId, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
+        let mut input = self.connections.spare();
+        input.extend_from_slice(rest);
+        match self.connections.get_mut(conn) {
+            Some(connection) => connection.input = input,
+            None => self.connections.recycle(input),
+        }
+    }
+
+    /// Handles what was kept, unless reading is still paused.
+    fn read_input(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.paused.any() {
+            return;
+        }
+        let mut input = std::mem::take(&mut connection.input);
+        let used = self.read_packets(conn, &input);
+        if used < input.len()
+            && let Some(connection) = self.connections.get_mut(conn)
+        {
+            input.drain(..used);
+            connection.input = input;
+        } else {
+            self.connections.recycle(input);
+        }
+    }
+
+    /// Reads on where a pause may have ended.
+    fn resume(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.paused.any() {
+            return;
+        }
+        connection.last_packet_at = self.now;
+        self.read_input(conn);
+        if self.connections.get(conn).is_some_and(|connection| !connection.paused.any()) {
+            self.effects.push_back(Effect::ResumeReading { conn });
+        }
+    }
+
+    /// Reads on from the connections that waited for the lanes, as long as these have room.
+    fn resume_paused(&mut self) {
+        if self.peers.any_full() {
+            return;
+        }
+        for conn in std::mem::take(&mut self.paused) {
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.paused.lanes = false;
+                self.resume(conn);
+            }
+        }
+    }
+
+    /// Handles one packet. `rest` is what was read from its first byte on.
+    fn packet(&mut self, conn: ConnId, frame: &Frame<'_>, rest: &[u8]) -> Flow {
+        let Some(connection) = self.connections.get_mut(conn) else { return Flow::Gone };
+        let Some(key) = connection.session else { return self.first_packet(conn, frame, rest) };
+        connection.last_packet_at = self.now;
+        match codec::decode_from_client(connection.version, frame) {
+            Ok(packet) => {
+                packet_log::received(&self.sessions, key, &packet);
+                self.session_packet(conn, key, packet)
+            }
+            Err(error) => self.close(conn, Cause::Faulty(error)),
+        }
+    }
+
+    /// Handles one packet of a client whose CONNECT was accepted.
+    fn session_packet(&mut self, conn: ConnId, key: SessionKey, packet: Packet<'_>) -> Flow {
+        match packet {
+            Packet::Publish(publish) => self.publish(conn, key, &publish),
+            Packet::PubAck(ack) => self.puback(conn, key, &ack),
+            Packet::PubRec(ack) => self.pubrec(conn, key, &ack),
+            Packet::PubRel(ack) => self.pubrel(conn, key, &ack),
+            Packet::PubComp(ack) => self.pubcomp(conn, key, &ack),
+            Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
+            Packet::PingReq => {
+                self.reply(conn, key, &Packet::PingResp);
+                Flow::Continue
+            }
+            Packet::Disconnect(disconnect) => self.client_disconnect(conn, key, &disconnect),
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp
+            | Packet::Auth(_) => {
+                self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet"))
+            }
+        }
+    }
+
+    /// Sends a reply to a client's own packet.
+    fn reply(&mut self, conn: ConnId, key: SessionKey, packet: &Packet<'_>) {
+        if let Some(connection) = self.connections.writer(conn) {
+            packet_log::sending(&self.sessions, key, packet);
+            let before = connection.output.len();
+            packet.encode(connection.version, &mut connection.output);
+            connection.reply_bytes += connection.output.len() - before;
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! PUBLISH from a client and both directions' acknowledgements (MQTT 5.0
+//! sections 3.3 to 3.7, 4.3).
+
+use std::rc::Rc;
+
+use crate::{
+    base::{ConnId, PacketId, QoS, SessionKey},
+    codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
+    message::{Message, SplitProperties},
+    session::AckError,
+    topic::TopicName,
+};
+
+use super::{
+    Broker, DropReason, Flow,
+    ack_line::{AppliedBy, PublishAck},
+    close::Cause,
+    connection::Connection,
+    packet_log,
+    route::Lazy,
+};
+
+/// The topic of a PUBLISH, by name or by alias.
+enum Topic<'a> {
+    Named(TopicName<'a>),
+    Aliased(Rc<str>),
+}
+
+impl Topic<'_> {
+    fn name(&self) -> TopicName<'_> {
+        match self {
+            Self::Named(name) => *name,
+            Self::Aliased(name) => TopicName::trusted(name),
+        }
+    }
+}
+
+impl Broker {
+    /// Takes over an application message and sees to it that it is acknowledged.
+    pub(super) fn publish(&mut self, conn: ConnId, key: SessionKey, publish: &Publish<'_>) -> Flow {
+        self.counters.publishes_received += 1;
+        let split = SplitProperties::new(publish.properties);
+        let topic = match self.check_publish(conn, publish, &split) {
+            Ok(topic) => topic,
+            Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
+        };
+        if let Some(id) = publish.packet_id {
+            match self.note_received(conn, key, publish.qos, id) {
+                Ok(true) => {}
+                // MQTT-4.3.3-10: acknowledged again, not delivered again.
+                Ok(false) => {
+                    self.acknowledge(conn, key, publish.qos, id, ReasonCode::Success, None);
+                    return Flow::Continue;
+                }
+                Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
+            }
+        }
+        let topic = topic.name();
+        let (reason, waits_for) = if is_reserved(topic) {
+            self.count_session_drop(key, DropReason::ReservedTopic, publish.qos);
+            (ReasonCode::NotAuthorized, None)
+        } else {
+            let message = Message {
+                topic,
+                properties: split.travelling(),
+                payload: publish.payload,
+                qos: publish.qos,
+                retain: publish.retain,
+                expires_at: split.expires_at(self.now),
+            };
+            self.take_over(key, message)
+        };
+        if let Some(id) = publish.packet_id {
+            if reason.is_error()
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                // MQTT-4.3.3-9: after a refusal the identifier is free again.
+                session.inbox.release(id);
+            }
+            self.acknowledge(conn, key, publish.qos, id, reason, waits_for);
+        }
+        Flow::Continue
+    }
+
+    /// PUBACK from a subscriber.
+    pub(super) fn puback(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
+        let result = session.outbox.acknowledged(ack.packet_id);
+        self.after_ack(conn, key, result)
+    }
+
+    /// PUBREC from a subscriber: answered with PUBREL, unless it refuses.
+    pub(super) fn pubrec(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
+        let refused = ack.reason.is_error();
+        let result = session.outbox.received(ack.packet_id, refused);
+        if !refused && result != Err(AckError::WrongStep) {
+            let reason = known(result.is_ok());
+            self.reply_ack(conn, key, PacketType::PubRel, ack.packet_id, reason);
+        }
+        self.after_ack(conn, key, result)
+    }
+
+    /// PUBCOMP from a subscriber.
+    pub(super) fn pubcomp(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
+        let result = session.outbox.completed(ack.packet_id);
+        self.after_ack(conn, key, result)
+    }
+
+    /// PUBREL from a publisher: its identifier is free again.
+    pub(super) fn pubrel(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
+        let reason = known(session.inbox.release(ack.packet_id));
+        let packet_id = ack.packet_id;
+        self.line_up(conn, key, PublishAck { kind: PacketType::PubComp, packet_id, reason }, None);
+        Flow::Continue
+    }
+
+    /// Sends the acknowledgements whose wait on another shard is over.
+    pub(super) fn release_publish_acks(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting_acks);
+        waiting.retain(|conn| self.release_acks_of(*conn));
+        waiting.append(&mut self.waiting_acks);
+        self.waiting_acks = waiting;
+    }
+
+    /// Whether the connection still has some that wait.
+    fn release_acks_of(&mut self, conn: ConnId) -> bool {
+        loop {
+            let Some(connection) = self.connections.get_mut(conn) else { return false };
+            let Some(key) = connection.session else { return false };
+            match connection.ack_line.pop(|waits_for| self.peers.retain_applied(waits_for)) {
+                Some(ack) => self.reply_ack(conn, key, ack.kind, ack.packet_id, ack.reason),
+                None => return !connection.ack_line.is_empty(),
+            }
+        }
+    }
+
+    /// Checks what the codec cannot know, and finds the topic.
+    fn check_publish<'p>(
+        &mut self,
+        conn: ConnId,
+        publish: &Publish<'p>,
+        split: &SplitProperties<'_>,
+    ) -> Result<Topic<'p>, (ReasonCode, &'static str)> {
+        if publish.qos > self.limits.maximum_qos {
+            return Err((ReasonCode::QoSNotSupported, "QoS above maximum_qos"));
+        }
+        if publish.retain && !self.limits.retain_available {
+            return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
+        }
+        if split.has_subscription_identifier {
+            let why = "Subscription Identifier from a client";
+            return Err((ReasonCode::ProtocolError, why));
+        }
+        let (Some(alias), Some(connection)) = (split.topic_alias, self.connections.get_mut(conn))
+        else {
+            // The codec lets an empty topic pass only with an alias.
+            return publish
+                .topic
+                .map(Topic::Named)
+                .ok_or((ReasonCode::ProtocolError, "neither topic nor alias"));
+        };
+        resolve_alias(connection, self.limits.topic_alias_maximum, alias, publish.topic)
+    }
+
+    /// Notes a PUBLISH at QoS > 0; false for a repetition at QoS 2.
+    fn note_received(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        qos: QoS,
+        id: PacketId,
+    ) -> Result<bool, (ReasonCode, &'static str)> {
+        let (Some(connection), Some(session)) =
+            (self.connections.get(conn), self.sessions.get_mut(key))
+        else {
+            return Ok(false);
+        };
+        if qos == QoS::ExactlyOnce && session.inbox.contains(id) {
+            return Ok(false);
+        }
+        let unacknowledged = session.inbox.len() + connection.ack_line.len();
+        if connection.version == Version::V5
+            && unacknowledged >= usize::from(self.limits.receive_maximum)
+        {
+            return Err((ReasonCode::ReceiveMaximumExceeded, "Receive Maximum exceeded"));
+        }
+        Ok(qos < QoS::ExactlyOnce || session.inbox.receive(id))
+    }
+
+    /// Routes and retains a message. Returns the reason code of its
+    /// acknowledgement and what that has to wait for.
+    fn take_over(
+        &mut self,
+        key: SessionKey,
+        message: Message<'_>,
+    ) -> (ReasonCode, Option<AppliedBy>) {
+        let mut publication = Lazy::new(message);
+        let has_takers = self.route(&mut publication, Some(key));
+        let waits_for = if message.retain { self.retain(&mut publication) } else { None };
+        let reason = match has_takers {
+            true => ReasonCode::Success,
+            false => ReasonCode::NoMatchingSubscribers,
+        };
+        (reason, waits_for)
+    }
+
+    /// PUBACK or PUBREC, in the order of the PUBLISHes (MQTT-4.6.0-2, MQTT-4.6.0-3).
+    fn acknowledge(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        qos: QoS,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        waits_for: Option<AppliedBy>,
+    ) {
+        let kind = match qos {
+            QoS::ExactlyOnce => PacketType::PubRec,
+            _ => PacketType::PubAck,
+        };
+        self.line_up(conn, key, PublishAck { kind, packet_id, reason }, waits_for);
+    }
+
+    /// Sends an acknowledgement, behind those that wait.
+    fn line_up(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        mut ack: PublishAck,
+        waits_for: Option<AppliedBy>,
+    ) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.version < Version::V5 {
+            // Has no words for anything else.
+            ack.reason = ReasonCode::Success;
+        }
+        if waits_for.is_none() && connection.ack_line.is_empty() {
+            return self.reply_ack(conn, key, ack.kind, ack.packet_id, ack.reason);
+        }
+        if connection.ack_line.is_empty() {
+            self.waiting_acks.push(conn);
+        }
+        connection.ack_line.push(ack, waits_for);
+    }
+
+    fn reply_ack(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        kind: PacketType,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) {
+        let ack = Ack { packet_id, reason, properties: Properties::EMPTY };
+        let packet = match kind {
+            PacketType::PubRec => Packet::PubRec(ack),
+            PacketType::PubRel => Packet::PubRel(ack),
+            PacketType::PubComp => Packet::PubComp(ack),
+            _ => Packet::PubAck(ack),
+        };
+        self.reply(conn, key, &packet);
+    }
+
+    /// Goes on with the session's deliveries after one has moved on.
+    fn after_ack(&mut self, conn: ConnId, key: SessionKey, result: Result<(), AckError>) -> Flow {
+        match result {
+            Ok(()) => self.pump(key),
+            // Left over from a session that has ended: nothing to be done about it.
+            Err(AckError::Unknown) => {
+                tracing::debug!(target: packet_log::TARGET, "acknowledgement of an unknown packet");
+            }
+            Err(AckError::WrongStep) => {
+                let why = "acknowledgement does not fit the delivery";
+                return self.close(conn, Cause::Refused(ReasonCode::ProtocolError, why));
+            }
+        }
+        Flow::Continue
+    }
+}
+
+/// Topics that only the server publishes to.
+pub(super) fn is_reserved(topic: TopicName<'_>) -> bool {
+    let first = topic.levels().next().unwrap_or_default();
+    RESERVED_LEVELS.contains(&first)
+}
+
+const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];
+
+/// Reason code of PUBREL and PUBCOMP.
+fn known(is_known: bool) -> ReasonCode {
+    if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound }
+}
+
+/// Sets or looks up a topic alias (MQTT 5.0 section 3.3.2.3.4).
+fn resolve_alias<'p>(
+    connection: &mut Connection,
+    maximum: u16,
+    alias: u16,
+    topic: Option<TopicName<'p>>,
+) -> Result<Topic<'p>, (ReasonCode, &'static str)> {
+    if alias == 0 || alias > maximum {
+        return Err((ReasonCode::TopicAliasInvalid, "topic alias above topic_alias_maximum"));
+    }
+    let aliases = connection.aliases.get_or_insert_with(|| vec![None; usize::from(maximum)].into());
+    let known = &mut aliases[usize::from(alias) - 1];
+    match topic {
+        Some(topic) => {
+            *known = Some(topic.as_str().into());
+            Ok(Topic::Named(topic))
+        }
+        None => known
+            .clone()
+            .map(Topic::Aliased)
+            .ok_or((ReasonCode::ProtocolError, "topic alias was not set")),
+    }
+}

@@ -1,0 +1,167 @@
+//! Retained messages (MQTT 5.0 section 3.3.1.3): kept on the shard that their
+//! topic hashes to, walked page by page for new subscriptions.
+
+use std::sync::Arc;
+
+use crate::{
+    base::{SessionKey, ShardId, limits},
+    message::{Message, Publication},
+};
+
+use super::{
+    Broker, DropReason,
+    ack_line::AppliedBy,
+    mesh::{Mesh, RetainedPage, RetainedQuery},
+    route::{Grant, Lazy},
+};
+
+impl Broker {
+    /// Keeps a message as its topic's retained one. Returns what has to happen
+    /// before that holds for every new subscriber.
+    pub(super) fn retain(&mut self, publication: &mut Lazy<'_>) -> Option<AppliedBy> {
+        let home = self.home_of_topic(publication.message.topic.as_str());
+        let publication = publication.keep();
+        if home != self.shard {
+            return Some(self.peers.send_retain(home, publication));
+        }
+        self.store_retained(publication);
+        None
+    }
+
+    /// Stores or, with an empty payload, removes a retained message whose home is here.
+    pub(super) fn store_retained(&mut self, publication: Arc<Publication>) {
+        let message = publication.message();
+        let topic = message.topic;
+        let replaced = if message.payload.is_empty() {
+            self.retained.remove(topic)
+        } else if self.retained_is_full(&message) {
+            self.counters.count_drop(DropReason::RetainedFull);
+            let count = self.counters.drops(DropReason::RetainedFull);
+            if count.is_power_of_two() {
+                tracing::warn!(%topic, count, "not retained: retained_max is reached");
+            }
+            // The older message must not stand for the one that was refused.
+            self.retained.remove(topic)
+        } else {
+            self.retained_bytes += publication.size() as u64;
+            self.retained.set(topic, publication.clone())
+        };
+        self.retained_bytes -= replaced.map_or(0, |old| old.size() as u64);
+    }
+
+    /// Notes that a retained message reaches a session live, so that an older
+    /// one on its topic is not sent behind it.
+    pub(super) fn note_live(&mut self, key: SessionKey, message: &Message<'_>) {
+        if message.retain
+            && let Some(session) = self.sessions.get_mut(key)
+            && !session.fetches.is_empty()
+        {
+            let topic_hash = self.placement.hash_one(message.topic.as_str());
+            session.fetches.note_live(topic_hash);
+        }
+    }
+
+    /// Goes on with what a session's new subscriptions are owed, if its client
+    /// takes it: one page at a time, each after the one before has left.
+    pub(super) fn continue_fetch(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.fetches.is_scheduled = false;
+        let Some(connection) = session.conn.and_then(|conn| self.connections.get(conn)) else {
+            return;
+        };
+        let is_busy =
+            connection.output.len() >= limits::OUTPUT_BYTES_HIGH || session.outbox.queue_len() > 0;
+        let Some(fetch) = session.fetches.front() else { return };
+        if is_busy || fetch.awaited.is_some() {
+            return;
+        }
+        self.queries += 1;
+        let tag = self.queries;
+        fetch.awaited = Some(tag);
+        let (shard, filter, after) = (fetch.shard, fetch.filter.clone(), fetch.after.clone());
+        // A page must fit the queue, or part of it would be dropped.
+        let messages_max =
+            (self.limits.queue_messages_max as usize).clamp(1, limits::RETAINED_PAGE_MESSAGES);
+        let query = RetainedQuery { session: key, tag, filter, after, messages_max };
+        if shard == self.shard {
+            let page = self.retained_page(query);
+            self.receive_retained_page(page);
+        } else {
+            self.peers.send(shard, Mesh::RetainedQuery(query));
+        }
+    }
+
+    pub(super) fn answer_retained_query(&mut self, from: ShardId, query: RetainedQuery) {
+        let page = self.retained_page(query);
+        self.peers.send(from, Mesh::RetainedPage(page));
+    }
+
+    /// Delivers a page that was asked for, and lets the walk go on in a later turn.
+    pub(super) fn receive_retained_page(&mut self, page: RetainedPage) {
+        let RetainedPage { session: key, tag, publications, next } = page;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(fetch) = session.fetches.front() else { return };
+        // Another walk by now, or none: the filter was unsubscribed, or the client came anew.
+        if fetch.awaited != Some(tag) {
+            return;
+        }
+        if session.conn.is_none() {
+            fetch.awaited = None;
+            return;
+        }
+        let options = fetch.options;
+        let is_stale = |publication: &Arc<Publication>| {
+            let topic = publication.message().topic.as_str();
+            fetch.is_stale(self.placement.hash_one(topic))
+        };
+        let fresh: Vec<_> = publications.into_iter().filter(|one| !is_stale(one)).collect();
+        if !fetch.advance(next) {
+            session.fetches.pop();
+        }
+        for publication in &fresh {
+            let mut publication = Lazy::kept(publication);
+            let grant = Grant::retained(&publication.message, &options);
+            self.deliver(key, &mut publication, &grant, false);
+        }
+        self.schedule_fetch(key);
+    }
+
+    /// Has the session's walk go on in this or a later turn.
+    pub(super) fn schedule_fetch(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.fetches.is_empty()
+            && !session.fetches.is_scheduled
+        {
+            session.fetches.is_scheduled = true;
+            self.ready_fetches.push_back(key);
+        }
+    }
+
+    /// One page of what is stored here; expired messages are passed over.
+    fn retained_page(&self, query: RetainedQuery) -> RetainedPage {
+        let RetainedQuery { session, tag, filter, after, messages_max } = query;
+        let mut publications = Vec::new();
+        let mut bytes = 0;
+        let mut take = |publication: &Arc<Publication>| {
+            if !publication.is_expired(self.now) {
+                bytes += publication.size();
+                publications.push(publication.clone());
+            }
+            publications.len() < messages_max && bytes < limits::RETAINED_PAGE_BYTES
+        };
+        let visits = limits::RETAINED_PAGE_VISITS;
+        let next = self.retained.page(&filter, after.as_ref(), visits, &mut |_, value| take(value));
+        RetainedPage { session, tag, publications, next }
+    }
+
+    /// Whether a message would pass this shard's part of the bounds on retained messages.
+    fn retained_is_full(&self, message: &Message<'_>) -> bool {
+        let shards = u64::from(self.peers.shard_count());
+        let old = self.retained.get(message.topic);
+        let count = self.retained.len() as u64 + u64::from(old.is_none());
+        let bytes = self.retained_bytes + message.size() as u64;
+        let bytes = bytes - old.map_or(0, |old| old.size() as u64);
+        count > self.limits.retained_messages_max.div_ceil(shards)
+            || bytes > self.limits.retained_bytes_max.div_ceil(shards)
+    }
+}

@@ -1,0 +1,367 @@
+//! From a publication to its subscribers: on this shard at once, on others by
+//! one message each (MQTT 5.0 sections 3.3.4 and 4.7).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::{
+    base::{PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
+    codec::{PacketType, Version, encode_ack},
+    message::{Delivery, Identifiers, Message, Publication},
+    session::{Outgoing, QueueBounds, Queued, Refused},
+    topic::{LocalMatch, Matches, Member, SharedMatch, SubscriptionOptions},
+};
+
+use super::{
+    Broker, DropReason,
+    connection::Connection,
+    mesh::{ChosenMember, Forward, Mesh},
+    packet_log,
+};
+
+/// A message that is copied out of its packet once somebody has to keep it.
+pub(super) struct Lazy<'a> {
+    pub(super) message: Message<'a>,
+    kept: Option<Arc<Publication>>,
+}
+
+impl<'a> Lazy<'a> {
+    pub(super) fn new(message: Message<'a>) -> Self {
+        Self { message, kept: None }
+    }
+
+    pub(super) fn kept(publication: &'a Arc<Publication>) -> Self {
+        Self { message: publication.message(), kept: Some(publication.clone()) }
+    }
+
+    pub(super) fn keep(&mut self) -> Arc<Publication> {
+        self.kept.get_or_insert_with(|| Publication::new(&self.message)).clone()
+    }
+}
+
+/// How one session gets a message: the sum of its matching subscriptions.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) identifiers: Identifiers,
+}
+
+impl Grant {
+    /// What one subscription grants a message.
+    fn new(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
+        Self {
+            qos: message.qos.min(options.qos),
+            retain: message.retain && options.retain_as_published,
+            identifiers: options.identifier.into_iter().collect(),
+        }
+    }
+
+    /// A retained message for a new subscription: RETAIN is set (MQTT-3.3.1-8).
+    pub(super) fn retained(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
+        Self { retain: true, ..Self::new(message, options) }
+    }
+
+    /// Overlapping subscriptions of one session: one delivery with the highest
+    /// QoS and all identifiers (section 3.3.4).
+    fn merge(&mut self, message: &Message<'_>, options: &SubscriptionOptions) {
+        let other = Self::new(message, options);
+        self.qos = self.qos.max(other.qos);
+        self.retain |= other.retain;
+        self.identifiers.extend(other.identifiers);
+    }
+
+    fn queued(&self, publication: Arc<Publication>) -> Queued {
+        Queued {
+            publication,
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: self.identifiers.clone(),
+        }
+    }
+}
+
+/// The PUBLISH packet encoded last, for subscribers that get the same bytes.
+#[derive(Debug, Default)]
+pub(super) struct WireForm {
+    key: Option<(Version, QoS, bool)>,
+    bytes: Vec<u8>,
+    packet_id_at: usize,
+}
+
+impl WireForm {
+    /// Appends the packet to `out`: by copying if it has been encoded before.
+    fn append(&mut self, delivery: &Delivery<'_>, version: Version, now: Time, out: &mut Vec<u8>) {
+        let key = Some((version, delivery.qos, delivery.retain));
+        if self.key != key {
+            self.bytes.clear();
+            let at = delivery.encode(version, now, &mut self.bytes);
+            self.packet_id_at = at.unwrap_or_default();
+            self.key = key;
+        }
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        if let Some(id) = delivery.packet_id {
+            let at = start + self.packet_id_at;
+            out[at..at + 2].copy_from_slice(&id.get().to_be_bytes());
+        }
+    }
+}
+
+impl Broker {
+    /// Sends a message of this shard's to all its takers; false if there are none.
+    pub(super) fn route(
+        &mut self,
+        publication: &mut Lazy<'_>,
+        publisher: Option<SessionKey>,
+    ) -> bool {
+        let mut matches = std::mem::take(&mut self.matches);
+        self.index.matches(publication.message.topic, &mut matches);
+        let Matches { local, shards, shared, .. } = &mut matches;
+        let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
+        self.deliver_local(publication, local, publisher);
+        self.forward(publication, *shards, shared);
+        self.matches = matches;
+        has_takers
+    }
+
+    /// Takes in a message that another shard has routed here.
+    pub(super) fn receive_forward(&mut self, forward: Forward) {
+        let mut publication = Lazy::kept(&forward.publication);
+        if forward.ordinary {
+            let mut matches = std::mem::take(&mut self.matches);
+            self.index.matches_local(publication.message.topic, &mut matches);
+            self.deliver_local(&mut publication, &mut matches.local, None);
+            self.matches = matches;
+        }
+        for chosen in forward.shared {
+            self.deliver_to_member(&mut publication, chosen);
+        }
+    }
+
+    /// Sends what waits for a client, as far as its window and output allow.
+    pub(super) fn pump(&mut self, key: SessionKey) {
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else { return };
+            let Some(conn) = session.conn else { return };
+            let Some(connection) = self.connections.get(conn) else { return };
+            if connection.output.len() >= limits::OUTPUT_BYTES_HIGH {
+                return;
+            }
+            match session.outbox.next(connection.quota, self.now) {
+                None => break,
+                Some(Outgoing::Publish { queued, packet_id, dup }) => {
+                    let delivery = Delivery {
+                        message: queued.publication.message(),
+                        qos: queued.qos,
+                        retain: queued.retain,
+                        dup,
+                        packet_id,
+                        identifiers: &queued.identifiers,
+                    };
+                    self.send_publish(key, &delivery, false);
+                }
+                Some(Outgoing::Release(id)) => {
+                    let Some(connection) = self.connections.writer(conn) else { return };
+                    packet_log::sending_ack(&self.sessions, key, PacketType::PubRel, id);
+                    encode_ack(PacketType::PubRel, id, &mut connection.output);
+                }
+                Some(Outgoing::Expired(queued)) => {
+                    self.count_session_drop(key, DropReason::Expired, queued.qos);
+                }
+            }
+        }
+        self.schedule_fetch(key);
+    }
+
+    /// Delivers to the subscribers of this shard. A session with several
+    /// matching subscriptions gets the message once.
+    fn deliver_local(
+        &mut self,
+        publication: &mut Lazy<'_>,
+        local: &mut Vec<LocalMatch>,
+        publisher: Option<SessionKey>,
+    ) {
+        if publisher.is_some() {
+            // MQTT-3.8.3-3.
+            local.retain(|found| !found.options.no_local || Some(found.session) != publisher);
+        }
+        // One filter's subscribers come in order and once each.
+        if !local.is_sorted_by(|a, b| a.session < b.session) {
+            local.sort_by_key(|found| found.session);
+        }
+        let is_fan_out = local.len() > 1;
+        self.wire_form.key = None;
+        for same in local.chunk_by(|a, b| a.session == b.session) {
+            self.note_live(same[0].session, &publication.message);
+            let mut grant = Grant::new(&publication.message, &same[0].options);
+            for other in &same[1..] {
+                grant.merge(&publication.message, &other.options);
+            }
+            self.deliver(same[0].session, publication, &grant, is_fan_out);
+        }
+    }
+
+    /// Hands a message to the other shards that have takers, one message each.
+    fn forward(
+        &mut self,
+        publication: &mut Lazy<'_>,
+        ordinary: ShardSet,
+        shared: &mut Vec<SharedMatch>,
+    ) {
+        let mut shards = ordinary;
+        shards.remove(self.shard);
+        let mut chosen: SmallVec<[(ShardId, ChosenMember); 4]> = SmallVec::new();
+        for SharedMatch { filter, member, options } in shared.drain(..) {
+            if member.shard == self.shard {
+                let grant = Grant::new(&publication.message, &options);
+                self.deliver(member.session, publication, &grant, false);
+            } else {
+                shards.insert(member.shard);
+                let session = member.session;
+                chosen.push((member.shard, ChosenMember { filter, session, hops: 0 }));
+            }
+        }
+        for shard in shards.iter() {
+            let here = chosen.iter().filter(|(at, _)| *at == shard);
+            let forward = Forward {
+                publication: publication.keep(),
+                ordinary: ordinary.contains(shard),
+                shared: here.map(|(_, member)| member.clone()).collect(),
+            };
+            self.peers.send(shard, Mesh::Publish(forward));
+            self.counters.forwarded += 1;
+        }
+    }
+
+    /// Delivers to a member that another shard has chosen; if it has left
+    /// meanwhile, another one is chosen.
+    fn deliver_to_member(&mut self, publication: &mut Lazy<'_>, chosen: ChosenMember) {
+        let ChosenMember { filter, session, hops } = chosen;
+        let member = Member { shard: self.shard, session };
+        if let Some(options) = self.index.member_options(&filter, member) {
+            let grant = Grant::new(&publication.message, &options);
+            return self.deliver(session, publication, &grant, false);
+        }
+        match self.index.pick(&filter, Some(member)) {
+            Some((other, options)) if other.shard == self.shard => {
+                let grant = Grant::new(&publication.message, &options);
+                self.deliver(other.session, publication, &grant, false);
+            }
+            Some((other, _)) if hops < limits::SHARE_HOPS_MAX => {
+                let next = ChosenMember { filter, session: other.session, hops: hops + 1 };
+                let publication = publication.keep();
+                let shared = [next].into_iter().collect();
+                let forward = Forward { publication, ordinary: false, shared };
+                self.peers.send(other.shard, Mesh::Publish(forward));
+            }
+            _ => {
+                self.counters.count_drop(DropReason::NoMember);
+                let topic = publication.message.topic;
+                tracing::debug!(%filter, %topic, "no member of the shared subscription is left");
+            }
+        }
+    }
+
+    /// Delivers one message to one session: sends it, or lets it wait.
+    pub(super) fn deliver(
+        &mut self,
+        key: SessionKey,
+        publication: &mut Lazy<'_>,
+        grant: &Grant,
+        is_fan_out: bool,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let connection = session.conn.and_then(|conn| self.connections.get(conn));
+        let Some(connection) = connection else {
+            if grant.qos > QoS::AtMostOnce || self.limits.queue_qos0 {
+                self.enqueue(key, publication, grant);
+            }
+            return;
+        };
+        let mut delivery = Delivery {
+            message: publication.message,
+            qos: grant.qos,
+            retain: grant.retain,
+            dup: false,
+            packet_id: None,
+            identifiers: &grant.identifiers,
+        };
+        if grant.qos == QoS::AtMostOnce && session.outbox.qos0_may_pass() {
+            let backlog = connection.backlog();
+            let backlog_max = self.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
+            if backlog > 0 && (backlog + delivery.message.size()) as u64 > backlog_max {
+                return self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
+            }
+            self.send_publish(key, &delivery, is_fan_out);
+        } else if grant.qos > QoS::AtMostOnce
+            && connection.output.len() < limits::OUTPUT_BYTES_HIGH
+            && session.outbox.has_room(connection.quota)
+        {
+            delivery.packet_id = Some(session.outbox.start(grant.queued(publication.keep())));
+            self.send_publish(key, &delivery, is_fan_out);
+        } else {
+            self.enqueue(key, publication, grant);
+        }
+    }
+
+    fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let bounds = QueueBounds {
+            messages_max: self.limits.queue_messages_max as usize,
+            bytes_max: self.limits.queue_bytes_max,
+        };
+        if let Err(refused) = session.outbox.queue(grant.queued(publication.keep()), bounds) {
+            let reason = match refused {
+                Refused::Messages => DropReason::QueueMessages,
+                Refused::Bytes => DropReason::QueueBytes,
+            };
+            self.count_session_drop(key, reason, grant.qos);
+        }
+    }
+
+    /// Puts a PUBLISH into the output of the session's connection.
+    fn send_publish(&mut self, key: SessionKey, delivery: &Delivery<'_>, is_fan_out: bool) {
+        let Some(conn) = self.sessions.get(key).and_then(|session| session.conn) else { return };
+        let Some(connection) = self.connections.writer(conn) else { return };
+        let Connection { version, output, packet_bytes_max, .. } = connection;
+        let start = output.len();
+        if is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5) {
+            self.wire_form.append(delivery, *version, self.now, output);
+        } else {
+            delivery.encode(*version, self.now, output);
+        }
+        if output.len() - start > *packet_bytes_max as usize {
+            output.truncate(start);
+            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
+        }
+        self.counters.publishes_sent += 1;
+        packet_log::sending_publish(&self.sessions, key, delivery);
+    }
+
+    /// MQTT-3.1.2-25: as if it had been sent and acknowledged.
+    fn drop_too_large(&mut self, key: SessionKey, qos: QoS, packet_id: Option<PacketId>) {
+        if let (Some(id), Some(session)) = (packet_id, self.sessions.get_mut(key)) {
+            session.outbox.abandon(id);
+        }
+        self.count_session_drop(key, DropReason::PacketTooLarge, qos);
+    }
+
+    /// Counts a message that a client does not get, or that it may not publish.
+    /// Logs the first, second, fourth, eighth ... of each session.
+    pub(super) fn count_session_drop(&mut self, key: SessionKey, reason: DropReason, qos: QoS) {
+        self.counters.count_drop(reason);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.drops = session.drops.saturating_add(1);
+        if session.drops.is_power_of_two() {
+            tracing::warn!(
+                client = %session.client,
+                reason = reason.name(),
+                qos = qos.bits(),
+                dropped = session.drops,
+                "message dropped"
+            );
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0 sections 3.8 to 3.11): changes of the
+//! index on all shards, acknowledged when they are in force everywhere.
+
+use std::num::NonZeroU32;
+
+use smallvec::SmallVec;
+
+use crate::{
+    base::{ConnId, PacketId, QoS, SessionKey, ShardId},
+    codec::{
+        Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
+        SubscribeFilter, UnsubAck, Unsubscribe,
+    },
+    session::Fetch,
+    topic::{Added, Member, Removed, SubscriptionOptions, TopicFilter, TopicName},
+};
+
+use super::{Broker, Flow, close::Cause, mesh::Mesh};
+
+/// A SUBACK that waits until all shards have applied the subscriptions.
+/// Bounded by what clients ask while a lane turns around.
+#[derive(Debug)]
+pub(super) struct PendingSubAck {
+    /// Stamp of the last index change it depends on.
+    stamp: u64,
+    conn: ConnId,
+    key: SessionKey,
+    packet_id: PacketId,
+    reasons: SmallVec<[u8; 8]>,
+    /// Retained messages to send behind it.
+    fetches: SmallVec<[Fetch; 1]>,
+}
+
+impl Broker {
+    pub(super) fn subscribe(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        subscribe: &Subscribe<'_>,
+    ) -> Flow {
+        let identifier = subscribe.properties.iter().find_map(|property| match property {
+            Property::SubscriptionIdentifier(value) => NonZeroU32::new(value),
+            _ => None,
+        });
+        // All or nothing: no filter takes effect if one is malformed.
+        let mut filters: SmallVec<[(SubscribeFilter<'_>, TopicFilter); 4]> = SmallVec::new();
+        for asked in subscribe.filters() {
+            match TopicFilter::parse(asked.filter) {
+                Ok(filter) => filters.push((asked, filter)),
+                Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
+            }
+        }
+        let mut pending = PendingSubAck {
+            stamp: 0,
+            conn,
+            key,
+            packet_id: subscribe.packet_id,
+            reasons: SmallVec::new(),
+            fetches: SmallVec::new(),
+        };
+        for (asked, filter) in filters {
+            let reason = self.add_subscription(key, &asked, filter, identifier, &mut pending);
+            pending.reasons.push(reason.0);
+        }
+        pending.stamp = self.peers.index_stamp();
+        self.pending_subacks.push_back(pending);
+        self.release_subacks();
+        Flow::Continue
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Flow {
+        let mut filters: SmallVec<[TopicFilter; 4]> = SmallVec::new();
+        for text in unsubscribe.filters() {
+            match TopicFilter::parse(text) {
+                Ok(filter) => filters.push(filter),
+                Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
+            }
+        }
+        let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
+        for filter in &filters {
+            let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
+            let reason = if session.subscriptions.remove(filter) {
+                session.fetches.remove(filter);
+                self.remove_subscription(key, filter);
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            };
+            reasons.push(reason.0);
+        }
+        let unsuback = UnsubAck {
+            packet_id: unsubscribe.packet_id,
+            properties: Properties::EMPTY,
+            reasons: &reasons,
+        };
+        self.reply(conn, key, &Packet::UnsubAck(unsuback));
+        Flow::Continue
+    }
+
+    /// Sends the SUBACKs whose subscriptions are in force on every shard.
+    pub(super) fn release_subacks(&mut self) {
+        while let Some(oldest) = self.pending_subacks.front()
+            && self.peers.index_applied(oldest.stamp)
+            && let Some(done) = self.pending_subacks.pop_front()
+        {
+            let PendingSubAck { conn, key, packet_id, reasons, fetches, .. } = done;
+            let suback = SubAck { packet_id, properties: Properties::EMPTY, reasons: &reasons };
+            self.reply(conn, key, &Packet::SubAck(suback));
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            for fetch in fetches {
+                if session.subscriptions.contains(&fetch.filter) {
+                    session.fetches.add(fetch);
+                }
+            }
+            self.continue_fetch(key);
+        }
+    }
+
+    /// Takes a subscription out of the index on every shard; the session's own
+    /// list is the caller's business.
+    pub(super) fn remove_subscription(&mut self, key: SessionKey, filter: &TopicFilter) {
+        if filter.share_name().is_some() {
+            self.index.leave(filter, Member { shard: self.shard, session: key });
+            self.peers.broadcast(|| Mesh::Left { filter: filter.clone(), member: key });
+        } else if let Removed::Last = self.index.unsubscribe(filter, key) {
+            self.peers.broadcast(|| Mesh::Unsubscribed { filter: filter.clone() });
+        }
+    }
+
+    /// Puts one subscription in force here and has the other shards do so.
+    fn add_subscription(
+        &mut self,
+        key: SessionKey,
+        asked: &SubscribeFilter<'_>,
+        filter: TopicFilter,
+        identifier: Option<NonZeroU32>,
+        pending: &mut PendingSubAck,
+    ) -> ReasonCode {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return ReasonCode::UnspecifiedError;
+        };
+        let is_new = !session.subscriptions.contains(&filter);
+        if is_new && session.subscriptions.len() >= self.limits.subscriptions_max as usize {
+            tracing::warn!(client = %session.client, %filter, "refused: subscriptions_max reached");
+            return ReasonCode::QuotaExceeded;
+        }
+        session.subscriptions.insert(filter.clone());
+        // MQTT-3.2.2-10: a lower maximum_qos limits what is published, not what is asked for.
+        let options = SubscriptionOptions {
+            qos: asked.qos,
+            no_local: asked.no_local,
+            retain_as_published: asked.retain_as_published,
+            identifier,
+        };
+        if filter.share_name().is_some() {
+            self.join(key, filter, options);
+            return granted(asked.qos);
+        }
+        if let Added::First = self.index.subscribe(&filter, key, options) {
+            self.peers.broadcast_change(|stamp| Mesh::Subscribed { filter: filter.clone(), stamp });
+        }
+        let wants_retained = match asked.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained {
+            let shards = self.shards_with_topics_of(&filter);
+            pending.fetches.push(Fetch::new(filter, options, shards));
+        }
+        granted(asked.qos)
+    }
+
+    fn join(&mut self, key: SessionKey, filter: TopicFilter, options: SubscriptionOptions) {
+        let member = Member { shard: self.shard, session: key };
+        self.index.join(&filter, member, options, true);
+        self.peers.broadcast_change(|stamp| Mesh::Joined {
+            filter: filter.clone(),
+            member: key,
+            options,
+            stamp,
+        });
+    }
+
+    /// The first and the last shard that may hold retained messages for a filter.
+    fn shards_with_topics_of(&self, filter: &TopicFilter) -> (ShardId, ShardId) {
+        match TopicName::parse(filter.pattern()) {
+            Ok(topic) => {
+                let home = self.home_of_topic(topic.as_str());
+                (home, home)
+            }
+            Err(_) => (ShardId(0), ShardId(self.peers.shard_count() - 1)),
+        }
+    }
+}
+
+const fn granted(qos: QoS) -> ReasonCode {
+    ReasonCode(qos.bits())
+}

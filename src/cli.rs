@@ -1,0 +1,273 @@
+//! The command line: what is typed, what `--help` teaches, and what both mean
+//! as [`Sources`] of the configuration.
+//!
+//! Owns the names of flags. Knows no default and no range: `config` does.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::config::{self, Flag, Sources};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Run the broker.
+    Run(Sources),
+    /// Check a configuration file and end.
+    Check {
+        /// The file, for the verdict.
+        file: PathBuf,
+        /// The file and what `--set` adds to it.
+        sources: Sources,
+    },
+}
+
+impl Request {
+    /// Reads the arguments and the environment of the process. Ends the process
+    /// after `--help` and `--version` (exit code 0) and misuse (2).
+    pub fn of_process() -> Self {
+        Self::from_args(Args::parse(), std::env::vars_os().collect())
+    }
+
+    fn from_args(args: Args, environment: Vec<(OsString, OsString)>) -> Self {
+        let Args { command, run } = args;
+        match command {
+            // The file alone is checked, whatever the environment adds to it here.
+            Some(Command::Check { file, set }) => Self::Check {
+                file: file.clone(),
+                sources: Sources { file: Some(file), sets: set, ..Sources::default() },
+            },
+            None => Self::Run(run.sources(environment)),
+        }
+    }
+}
+
+/// An MQTT broker that runs one thread on each CPU.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringmq",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    long_about = LONG_ABOUT,
+    after_help = "Examples and all configuration keys: ringmq --help",
+    after_long_help = after_long_help(),
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration file
+    ///
+    /// Prints "FILE: ok", or each mistake with its line, what is allowed there and
+    /// what was probably meant; the exit code is 1 then. Host names are resolved;
+    /// nothing is started. RINGMQ_ variables are left out.
+    Check {
+        /// The TOML file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Check the file together with this key
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Read the configuration from this TOML file
+    ///
+    /// Without it no file is read. `ringmq check FILE` tells what is wrong with one.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Accept connections here instead of on the file's addresses (repeatable)
+    ///
+    /// HOST:PORT or mqtt://HOST[:PORT], the port of a URL being 1883. IPv6 goes in
+    /// brackets, [::1]:1883. With port 0 the kernel chooses a port, which is logged.
+    /// An address that other machines can reach needs allow_anonymous = true.
+    #[arg(short, long, value_name = "ADDR")]
+    listen: Vec<String>,
+
+    /// Spread the clients over this many threads [default: one per CPU]
+    ///
+    /// One CPU each; with more shards than CPUs the kernel places them.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    shards: Option<i64>,
+
+    /// Directory for state that outlives the process
+    ///
+    /// This version keeps all state in memory and neither reads nor creates it.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+
+    /// Keep nothing on disk
+    ///
+    /// In this version nothing is kept there either way: sessions, queued and
+    /// retained messages end with the process.
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// Log more: -v a line for each packet, -vv everything
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Form of the log: text or json [default: text]
+    ///
+    /// The log goes to standard error; json is one object a line.
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], hide_possible_values = true)]
+    log_format: Option<String>,
+
+    /// Set any configuration key, as in the file (repeatable)
+    ///
+    /// KEY is dotted, VALUE as in TOML, where quotes around a single word may be
+    /// left out: --set limits.inflight_max=100 --set log_level=warn.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl RunArgs {
+    fn sources(self, environment: Vec<(OsString, OsString)>) -> Sources {
+        let Self { config, listen, shards, data_dir, ephemeral, verbose, log_format, set } = self;
+        let listen = (!listen.is_empty()).then(|| listen.join(","));
+        let level = match verbose {
+            0 => None,
+            1 => Some("debug"),
+            _ => Some("trace"),
+        };
+        let flags = [
+            ("-l", "listen", listen),
+            ("--shards", "shards", shards.map(|shards| shards.to_string())),
+            ("--data-dir", "data_dir", data_dir),
+            ("--ephemeral", "ephemeral", ephemeral.then(|| "true".to_owned())),
+            ("--log-format", "log_format", log_format),
+            ("-v", "log_level", level.map(str::to_owned)),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(name, key, value)| Some(Flag { name, key, value: value? }))
+            .collect();
+        Sources { file: config, environment, sets: set, flags }
+    }
+}
+
+const LONG_ABOUT: &str = "\
+An MQTT broker (3.1, 3.1.1 and 5.0) that runs one thread on each CPU, on Linux 6.1 or newer.
+
+Without arguments it accepts connections from this machine alone, on 127.0.0.1:1883 and \
+[::1]:1883, without a password. It stays in the foreground, logs to standard error, and ends on \
+SIGTERM or Ctrl-C.
+
+All state is kept in memory: sessions, queued and retained messages end with the process.";
+
+fn after_long_help() -> String {
+    let keys = config::help_text();
+    format!(
+        "\
+Examples:
+  ringmq
+      Serve this machine. To try it, in two other terminals:
+        mosquitto_sub -t 'test/#' -q 1 -v
+        mosquitto_pub -t test/hello -q 1 -m hi
+  ringmq -v
+      The same, with a line for each packet in both directions.
+  ringmq -l 0.0.0.0:1883 --set allow_anonymous=true
+      Serve the network, without any password.
+  ringmq -l mqtt://localhost -l 127.0.0.1:0 --shards 4 --log-format json
+      Two addresses, four threads, the log as JSON.
+  ringmq check ringmq.toml && ringmq -c ringmq.toml
+      Run with a file, once it is right.
+
+Configuration:
+  A key takes its value from the first of: a flag of its own, --set, the
+  environment, the file, its default. The variable of a key is RINGMQ_ and the
+  name in capitals, with _ for the dot: RINGMQ_LIMITS_INFLIGHT_MAX=100. A file:
+    listen = [\"127.0.0.1:1883\", \"[::1]:1883\"]
+    log_level = \"warn\"
+    [limits]
+    inflight_max = 100
+
+Keys:
+{keys}
+Exit codes:
+  0 ended as asked, 1 an error (told on standard error), 2 misuse of a flag."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn request(args: &[&str]) -> Request {
+        let args = Args::try_parse_from([&["ringmq"], args].concat()).unwrap();
+        Request::from_args(args, vec![("RINGMQ_SHARDS".into(), "2".into())])
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_reaches_its_key() {
+        let Request::Run(sources) = request(&[
+            "-c",
+            "f.toml",
+            "-l",
+            "a:1",
+            "--listen=b:2",
+            "--shards",
+            "-3",
+            "--data-dir",
+            "/d",
+            "--ephemeral",
+            "-vv",
+            "--log-format",
+            "json",
+            "--set",
+            "a=b",
+            "--set=c=d",
+        ]) else {
+            panic!("a run expected");
+        };
+        assert_eq!(sources.file, Some("f.toml".into()));
+        assert_eq!(sources.environment.len(), 1);
+        assert_eq!(sources.sets, ["a=b", "c=d"]);
+        let flags: Vec<_> =
+            sources.flags.iter().map(|flag| (flag.name, flag.key, flag.value.as_str())).collect();
+        let expected = [
+            ("-l", "listen", "a:1,b:2"),
+            ("--shards", "shards", "-3"),
+            ("--data-dir", "data_dir", "/d"),
+            ("--ephemeral", "ephemeral", "true"),
+            ("--log-format", "log_format", "json"),
+            ("-v", "log_level", "trace"),
+        ];
+        assert_eq!(flags, expected);
+    }
+
+    #[test]
+    fn flags_left_out_set_nothing() {
+        let Request::Run(sources) = request(&[]) else { panic!("a run expected") };
+        assert_eq!(sources.flags, []);
+        let Request::Run(sources) = request(&["-v"]) else { panic!("a run expected") };
+        assert_eq!(sources.flags[0].value, "debug");
+    }
+
+    #[test]
+    fn check_leaves_the_environment_out() {
+        let Request::Check { file, sources } = request(&["check", "f.toml", "--set", "a=b"]) else {
+            panic!("a check expected");
+        };
+        assert_eq!(sources.file, Some(file));
+        assert_eq!(sources.sets, ["a=b"]);
+        assert!(sources.environment.is_empty() && sources.flags.is_empty());
+    }
+}

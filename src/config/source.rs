@@ -1,0 +1,339 @@
+//! The sources of the configuration, lowest precedence first: defaults, file,
+//! environment, `--set`, flags. Each is read to the end, so that all mistakes
+//! come out at once.
+//!
+//! Owns the way from a source's text to [`Settings`]; knows no key by name.
+
+use std::{ffi::OsString, fs::File, io::Read, ops::Range, path::PathBuf};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Settings,
+    address::Endpoint,
+    keys::{Key, Kind, VARIABLE_PREFIX},
+    problem::{Fault, Origin, Problem, nearest},
+};
+use crate::base::limits::CONFIG_FILE_BYTES_MAX;
+
+/// Everything that can set a key. [`Default`] is: nothing does.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that do not begin with `RINGMQ_` are skipped.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `KEY=VALUE` each.
+    pub sets: Vec<String>,
+    /// Flags that have a key of their own.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag that stands for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// As typed, for messages.
+    pub name: &'static str,
+    /// The key that it sets.
+    pub key: &'static str,
+    /// The value, never in quotes.
+    pub value: String,
+}
+
+impl Sources {
+    /// What the sources say, and what is wrong with them. Wrong values leave
+    /// the setting as it was.
+    pub(super) fn read(&self) -> (Settings, Vec<Problem>) {
+        let mut reader = Reader { settings: Settings::default(), problems: Vec::new() };
+        if let Some(path) = &self.file {
+            let label = path.display().to_string();
+            match read_file(path) {
+                Ok(text) => reader.file(&label, &text),
+                Err(fault) => reader.report(Origin::new(&label, None), "", fault),
+            }
+        }
+        reader.environment(&self.environment);
+        for set in &self.sets {
+            reader.set(set);
+        }
+        for Flag { name, key, value } in &self.flags {
+            let key = Key::find(key).expect("every flag stands for a key of the table");
+            let source = SourceText { label: name, text: value, has_lines: false };
+            let value = if key.takes_text() { bare(value) } else { parse(key, value) };
+            reader.assign(key, &value, &source);
+        }
+        (reader.settings, reader.problems)
+    }
+}
+
+fn read_file(path: &PathBuf) -> Result<String, Fault> {
+    let unreadable = |error: std::io::Error| Fault::Unreadable(error.to_string());
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
+        let fault = format!("it is larger than {CONFIG_FILE_BYTES_MAX} bytes");
+        return Err(Fault::Unreadable(fault));
+    }
+    String::from_utf8(bytes).map_err(|_| Fault::NotText)
+}
+
+/// Collects settings and problems.
+struct Reader {
+    settings: Settings,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn file(&mut self, label: &str, text: &str) {
+        let source = SourceText { label, text, has_lines: true };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let origin = source.origin(error.span().unwrap_or(0..0));
+            self.report(origin, "", Fault::Syntax(error.message().to_owned()));
+        }
+        self.table("", table.get_ref(), &source);
+        // Whatever was recovered from a broken line is a guess.
+        let broken: Vec<_> =
+            self.problems.iter().filter(|p| p.is_syntax()).map(Problem::line).collect();
+        self.problems.retain(|p| p.is_syntax() || !broken.contains(&p.line()));
+        self.problems.sort_by_key(Problem::line);
+    }
+
+    /// Assigns what stands in one section; `prefix` is empty or ends in a dot.
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, source: &SourceText<'_>) {
+        for (name, value) in table.iter() {
+            let local = name.get_ref();
+            let full = format!("{prefix}{local}");
+            if let Some(key) = Key::find(&full) {
+                self.assign(key, value, source);
+                continue;
+            }
+            let section = Key::SECTIONS.into_iter().find(|section| *section == full);
+            let fault = match (section, value.get_ref()) {
+                (Some(section), DeValue::Table(inner)) => {
+                    self.table(&format!("{section}."), inner, source);
+                    continue;
+                }
+                (Some(name), _) => Fault::IsSection { name },
+                (None, DeValue::Table(_)) if prefix.is_empty() => {
+                    let nearest = nearest(&full, Key::SECTIONS, |name| name.to_owned());
+                    Fault::UnknownSection { name: full.clone(), nearest }
+                }
+                (None, _) => unknown_key(&full, prefix),
+            };
+            self.report(source.origin(name.span()), &full, fault);
+        }
+    }
+
+    fn environment(&mut self, environment: &[(OsString, OsString)]) {
+        let in_kubernetes = environment.iter().any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
+        let mut ours: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| (name.to_string_lossy(), value))
+            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
+            .collect();
+        ours.sort_unstable();
+        for (name, value) in ours {
+            let origin = Origin::new(&name, None);
+            let Some(key) = Key::all().iter().find(|key| key.variable() == name) else {
+                if !(in_kubernetes && is_service_link(&name)) {
+                    let nearest = nearest_variable(&name);
+                    self.report(origin, "", Fault::UnknownVariable { nearest });
+                }
+                continue;
+            };
+            match value.to_str() {
+                Some(text) => self.text(key, &name, text),
+                None => self.report(origin, key.name, Fault::NotText),
+            }
+        }
+    }
+
+    fn set(&mut self, set: &str) {
+        let Some((name, text)) = set.split_once('=') else {
+            let origin = Origin::new(&format!("--set {set}"), None);
+            return self.report(origin, "", Fault::NotAssignment);
+        };
+        let (name, text) = (name.trim(), text.trim());
+        let label = format!("--set {name}");
+        match Key::find(name) {
+            Some(key) => self.text(key, &label, text),
+            None => {
+                let fault = match Key::SECTIONS.into_iter().find(|section| *section == name) {
+                    Some(name) => Fault::IsSection { name },
+                    None => unknown_key(name, ""),
+                };
+                self.report(Origin::new(&label, None), name, fault);
+            }
+        }
+    }
+
+    /// Assigns a value that stands alone: a TOML value or, where the key takes
+    /// text, a bare word.
+    fn text(&mut self, key: &'static Key, label: &str, text: &str) {
+        let source = SourceText { label, text, has_lines: false };
+        self.assign(key, &parse(key, text), &source);
+    }
+
+    fn assign(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, source: &SourceText<'_>) {
+        let settings = &mut self.settings;
+        let done = match (&key.kind, value.get_ref()) {
+            (Kind::Switch(set), DeValue::Boolean(on)) => {
+                set(settings, *on);
+                Some(())
+            }
+            (Kind::Number(range, set), DeValue::Integer(number)) => {
+                u64::from_str_radix(number.as_str(), number.radix())
+                    .ok()
+                    .filter(|number| range.contains(number))
+                    .and_then(|number| set(settings, number))
+            }
+            (Kind::Choice(names, set), DeValue::String(text)) => {
+                names.iter().position(|name| name == text).map(|index| set(settings, index))
+            }
+            (Kind::Directory(set), DeValue::String(path)) if is_path(path) => {
+                set(settings, PathBuf::from(path.as_ref()));
+                Some(())
+            }
+            (Kind::Addresses(set), DeValue::String(_) | DeValue::Array(_)) => {
+                let set = *set;
+                return self.addresses(key, value, source, set);
+            }
+            _ => None,
+        };
+        if done.is_none() {
+            self.report_value(key, value, source);
+        }
+    }
+
+    /// A list of strings, or one string with commas.
+    fn addresses(
+        &mut self,
+        key: &'static Key,
+        value: &Spanned<DeValue<'_>>,
+        source: &SourceText<'_>,
+        set: fn(&mut Settings, Vec<(Origin, Endpoint)>),
+    ) {
+        let mut texts: Vec<(Origin, &str)> = Vec::new();
+        match value.get_ref() {
+            DeValue::String(list) => {
+                let origin = source.origin(value.span());
+                texts.extend(list.split(',').map(|text| (origin.clone(), text.trim())));
+            }
+            DeValue::Array(list) => {
+                for element in list {
+                    match element.get_ref().as_str() {
+                        Some(text) => texts.push((source.origin(element.span()), text)),
+                        None => return self.report_value(key, value, source),
+                    }
+                }
+            }
+            _ => {}
+        }
+        if texts.iter().all(|(_, text)| text.is_empty()) {
+            return self.report_value(key, value, source);
+        }
+        let mut endpoints = Vec::new();
+        for (origin, text) in texts {
+            match Endpoint::parse(text) {
+                Ok(endpoint) => endpoints.push((origin, endpoint)),
+                Err(error) => self.report(origin, key.name, Fault::Address(error)),
+            }
+        }
+        set(&mut self.settings, endpoints);
+    }
+
+    fn report_value(
+        &mut self,
+        key: &'static Key,
+        value: &Spanned<DeValue<'_>>,
+        source: &SourceText<'_>,
+    ) {
+        let nearest = match (&key.kind, value.get_ref()) {
+            (Kind::Choice(names, _), DeValue::String(text)) => {
+                let text = text.to_ascii_lowercase();
+                nearest(&text, names.iter().copied(), |name| name.to_owned())
+            }
+            _ => None,
+        };
+        let found = source.excerpt(value.span());
+        let origin = source.origin(value.span());
+        self.report(origin, key.name, Fault::Value { key, found, nearest });
+    }
+
+    fn report(&mut self, origin: Origin, key: &str, fault: Fault) {
+        self.problems.push(Problem::new(origin, key, fault));
+    }
+}
+
+/// One source's text and what it is called in messages.
+struct SourceText<'a> {
+    label: &'a str,
+    text: &'a str,
+    /// Whether positions in the text help to find a value.
+    has_lines: bool,
+}
+
+impl SourceText<'_> {
+    fn origin(&self, span: Range<usize>) -> Origin {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        Origin::new(self.label, self.has_lines.then_some(line))
+    }
+
+    /// The text of a value as it was written, shortened to a part of a line.
+    fn excerpt(&self, span: Range<usize>) -> String {
+        let whole = self.text.get(span).unwrap_or_default();
+        let line = whole.lines().next().unwrap_or_default();
+        let mut excerpt: String = line.chars().take(EXCERPT_CHARS_MAX).collect();
+        if excerpt.len() < whole.len() {
+            excerpt.push_str("...");
+        }
+        excerpt
+    }
+}
+
+/// The value of a source that is not TOML as a whole.
+fn parse<'a>(key: &Key, text: &'a str) -> Spanned<DeValue<'a>> {
+    match DeValue::parse(text) {
+        Ok(value) if value.get_ref().is_str() || value.get_ref().is_array() => value,
+        Ok(value) if !key.takes_text() => value,
+        Ok(_) | Err(_) => bare(text),
+    }
+}
+
+/// The text itself as a string value.
+fn bare(text: &str) -> Spanned<DeValue<'_>> {
+    Spanned::new(0..text.len(), DeValue::String(text.into()))
+}
+
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains('\0')
+}
+
+fn unknown_key(name: &str, section: &str) -> Fault {
+    let local = name.rsplit('.').next().unwrap_or(name);
+    let nearest = nearest(local, Key::all(), |key| key.local_name().to_owned());
+    Fault::UnknownKey { name: name.to_owned(), section: section.to_owned(), nearest }
+}
+
+fn nearest_variable(name: &str) -> Option<&'static Key> {
+    let name = name.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase();
+    let of_section =
+        Key::SECTIONS.iter().find_map(|section| name.strip_prefix(section)?.strip_prefix('_'));
+    let local = of_section.unwrap_or(&name);
+    nearest(local, Key::all(), |key| key.local_name().to_owned())
+}
+
+/// Whether Kubernetes made the variable: for a service called "ringmq" it gives
+/// every container RINGMQ_SERVICE_HOST, RINGMQ_PORT_1883_TCP and the like.
+fn is_service_link(name: &str) -> bool {
+    name.contains("_SERVICE_") || name.contains("_PORT")
+}
+
+/// Enough to recognise a value by.
+const EXCERPT_CHARS_MAX: usize = 60;

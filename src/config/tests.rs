@@ -1,0 +1,473 @@
+//! Precedence of the sources and the exact words about what is wrong with them.
+
+use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf};
+
+use super::*;
+
+/// Machine with three CPUs on which `localhost` and `lan` resolve.
+fn machine() -> Machine {
+    fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let ips: &[[u8; 4]] = match host {
+            "localhost" => &[[127, 0, 0, 1], [127, 0, 0, 2]],
+            "lan" => &[[127, 0, 0, 1], [192, 0, 2, 1]],
+            _ => return Err(io::Error::other("no such name")),
+        };
+        Ok(ips.iter().map(|ip| SocketAddr::from((*ip, port))).collect())
+    }
+    Machine { cpus: NonZeroUsize::new(3).unwrap(), resolve }
+}
+
+/// A file under the temporary directory, removed at the end.
+struct TempFile(PathBuf);
+
+impl TempFile {
+    fn new(bytes: &[u8]) -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringmq-config-{}-{number}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[derive(Default)]
+struct Given<'a> {
+    file: &'a str,
+    environment: &'a [(&'a str, &'a str)],
+    sets: &'a [&'a str],
+    flags: &'a [(&'static str, &'static str, &'a str)],
+}
+
+impl Given<'_> {
+    /// The configuration, or the problems with the file called `F`.
+    fn load(&self) -> Result<Config, Vec<String>> {
+        let file = TempFile::new(self.file.as_bytes());
+        let os = |text: &&str| OsString::from(text);
+        let sources = Sources {
+            file: Some(file.0.clone()),
+            environment: self.environment.iter().map(|(n, v)| (os(n), os(v))).collect(),
+            sets: self.sets.iter().map(|set| (*set).to_owned()).collect(),
+            flags: self
+                .flags
+                .iter()
+                .map(|(name, key, value)| Flag { name, key, value: (*value).to_owned() })
+                .collect(),
+        };
+        let path = file.0.display().to_string();
+        Config::load_on(&sources, &machine())
+            .map_err(|errors| errors.iter().map(|e| e.to_string().replace(&path, "F")).collect())
+    }
+}
+
+fn file(text: &str) -> Result<Config, Vec<String>> {
+    Given { file: text, ..Given::default() }.load()
+}
+
+#[track_caller]
+fn check_errors(given: &Given<'_>, expected: &[&str]) {
+    assert_eq!(given.load().unwrap_err(), expected);
+}
+
+#[test]
+fn nothing_set_is_loopback_and_one_shard_per_cpu() {
+    let config = Config::load_on(&Sources::default(), &machine()).unwrap();
+    let texts: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["127.0.0.1:1883", "[::1]:1883"]);
+    assert!(config.listen_is_default);
+    assert_eq!(config.allow_anonymous, AnonymousPolicy::LoopbackOnly);
+    assert_eq!(config.shards.get(), 3);
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/ringmq"));
+    assert!(!config.ephemeral);
+    assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::INFO });
+    assert_eq!(config.limits, Limits::default());
+}
+
+#[test]
+fn every_key_can_stand_in_the_file() {
+    let config = file(
+        r#"
+        listen = ["localhost:1", "mqtt://[::]"] # loopback and everything
+        allow_anonymous = true
+        shards = 128
+        data_dir = "/srv/mqtt"
+        ephemeral = true
+        log_format = "json"
+        log_level = "trace"
+        [limits]
+        packet_bytes_max = 268_435_460
+        receive_maximum = 1
+        topic_alias_maximum = 0
+        maximum_qos = 1
+        retain_available = false
+        keep_alive_secs_max = 65535
+        session_expiry_secs_max = 0
+        inflight_max = 0x10
+        queue_messages_max = 2
+        queue_bytes_max = 3
+        queue_qos0 = true
+        connections_max = 4
+        connect_timeout_secs = 5
+        subscriptions_max = 6
+        retained_messages_max = 7
+        retained_bytes_max = 8
+        "#,
+    );
+    let address = |text: &str| text.parse().unwrap();
+    let expected = Config {
+        listen: vec![
+            ListenAddress {
+                text: "localhost:1".to_owned(),
+                addresses: vec![address("127.0.0.1:1"), address("127.0.0.2:1")],
+            },
+            ListenAddress { text: "mqtt://[::]".to_owned(), addresses: vec![address("[::]:1883")] },
+        ],
+        listen_is_default: false,
+        allow_anonymous: AnonymousPolicy::Everywhere,
+        shards: NonZeroUsize::new(128).unwrap(),
+        data_dir: PathBuf::from("/srv/mqtt"),
+        ephemeral: true,
+        log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
+        limits: Limits {
+            packet_bytes_max: 268_435_460,
+            receive_maximum: 1,
+            topic_alias_maximum: 0,
+            maximum_qos: QoS::AtLeastOnce,
+            retain_available: false,
+            keep_alive_secs_max: 65_535,
+            session_expiry_secs_max: 0,
+            inflight_max: 16,
+            queue_messages_max: 2,
+            queue_bytes_max: 3,
+            queue_qos0: true,
+            connections_max: 4,
+            connect_timeout_secs: 5,
+            subscriptions_max: 6,
+            retained_messages_max: 7,
+            retained_bytes_max: 8,
+        },
+    };
+    assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn flags_beat_set_beats_environment_beats_file() {
+    let mut given = Given { file: "shards = 2", ..Given::default() };
+    assert_eq!(given.load().unwrap().shards.get(), 2);
+    given.environment = &[("RINGMQ_SHARDS", "4"), ("PATH", "x"), ("ringmq_shards", "y")];
+    assert_eq!(given.load().unwrap().shards.get(), 4);
+    given.sets = &["shards=5", "shards = 6"];
+    assert_eq!(given.load().unwrap().shards.get(), 6);
+    given.flags = &[("--shards", "shards", "7")];
+    assert_eq!(given.load().unwrap().shards.get(), 7);
+}
+
+#[test]
+fn a_listen_flag_replaces_the_addresses_of_the_file() {
+    let given = Given {
+        file: r#"listen = ["192.0.2.1:1", "elsewhere:2"]"#,
+        flags: &[("-l", "listen", "127.0.0.1:3,localhost:4")],
+        ..Given::default()
+    };
+    let texts: Vec<_> = given.load().unwrap().listen.iter().map(|l| l.text.clone()).collect();
+    assert_eq!(texts, ["127.0.0.1:3", "localhost:4"]);
+}
+
+#[test]
+fn environment_and_set_take_toml_values_and_bare_words() {
+    let given = Given {
+        environment: &[
+            ("RINGMQ_LISTEN", "127.0.0.1:1, [::1]:2"),
+            ("RINGMQ_LIMITS_INFLIGHT_MAX", "1_000"),
+            ("RINGMQ_LOG_LEVEL", "warn"),
+            ("RINGMQ_ALLOW_ANONYMOUS", "false"),
+        ],
+        sets: &[
+            "log_format='json'",
+            "data_dir=2026",
+            "limits.queue_qos0=true",
+            "limits.retain_available = false",
+        ],
+        ..Given::default()
+    };
+    let config = given.load().unwrap();
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.limits.inflight_max, 1000);
+    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::WARN });
+    assert_eq!(config.allow_anonymous, AnonymousPolicy::Nowhere);
+    assert_eq!(config.data_dir, PathBuf::from("2026"));
+    assert!(config.limits.queue_qos0 && !config.limits.retain_available);
+
+    let given = Given { sets: &[r#"listen=["localhost:1", "[::1]:2"]"#], ..Given::default() };
+    assert_eq!(given.load().unwrap().listen.len(), 2);
+}
+
+#[test]
+fn a_flag_is_taken_as_it_is_typed() {
+    let given = Given {
+        flags: &[("--data-dir", "data_dir", "'quoted'"), ("--ephemeral", "ephemeral", "true")],
+        ..Given::default()
+    };
+    let config = given.load().unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("'quoted'"));
+    assert!(config.ephemeral);
+}
+
+#[test]
+fn unknown_keys_name_the_line_and_the_nearest_key() {
+    let given = Given {
+        file: "allow_anonymus = true\ninflight_max = 1\n\n[limits]\nmax_inflight = 3\nlog_levl = \"x\"\n",
+        ..Given::default()
+    };
+    check_errors(
+        &given,
+        &[
+            r#"F:1: unknown key "allow_anonymus"; did you mean "allow_anonymous" (true or false)?"#,
+            r#"F:2: unknown key "inflight_max"; did you mean "limits.inflight_max" (a whole number from 1 to 65535)?"#,
+            r#"F:5: unknown key "limits.max_inflight"; did you mean "limits.inflight_max" (a whole number from 1 to 65535)?"#,
+            r#"F:6: unknown key "limits.log_levl"; did you mean "log_level" (one of error, warn, info, debug, trace)?"#,
+        ],
+    );
+}
+
+#[test]
+fn unlike_keys_get_the_list_of_known_ones() {
+    let [top, limits] = &file("zzz = 1\n[limits]\nzzz = 1").unwrap_err()[..] else {
+        panic!("two problems expected");
+    };
+    assert!(
+        top.starts_with(r#"F:1: unknown key "zzz"; known are listen, allow_anonymous, shards, "#)
+    );
+    assert!(limits.starts_with(
+        r#"F:3: unknown key "limits.zzz"; known are limits.packet_bytes_max, limits.receive_maximum, "#
+    ));
+}
+
+#[test]
+fn sections_are_no_values_and_values_no_sections() {
+    check_errors(
+        &Given { file: "[limit]\ninflight_max = 1\n[broker]\n", ..Given::default() },
+        &[
+            "F:1: unknown section [limit]; did you mean [limits]?",
+            "F:3: unknown section [broker]; known is [limits]",
+        ],
+    );
+    let is_section = r#""limits" is a section; write its keys below a line [limits]"#;
+    for text in ["limits = 5", "[[limits]]\ninflight_max = 1"] {
+        check_errors(&Given { file: text, ..Given::default() }, &[&format!("F:1: {is_section}")]);
+    }
+    check_errors(
+        &Given { sets: &["limits=5"], ..Given::default() },
+        &[&format!("--set limits: {is_section}")],
+    );
+    check_errors(
+        &Given { file: "[shards]\ncount = 2", ..Given::default() },
+        &["F:1: shards = [shards], but it must be a whole number from 1 to 128"],
+    );
+}
+
+#[test]
+fn bad_values_name_the_key_and_what_is_allowed() {
+    for (text, expected) in [
+        ("shards = 0", "shards = 0, but it must be a whole number from 1 to 128"),
+        ("shards = 129", "shards = 129, but it must be a whole number from 1 to 128"),
+        ("shards = -1", "shards = -1, but it must be a whole number from 1 to 128"),
+        ("shards = \"2\"", "shards = \"2\", but it must be a whole number from 1 to 128"),
+        ("shards = 2.0", "shards = 2.0, but it must be a whole number from 1 to 128"),
+        (
+            "limits.packet_bytes_max = 63",
+            "limits.packet_bytes_max = 63, but it must be a whole number from 64 to 268435460",
+        ),
+        (
+            "limits.retained_bytes_max = 99999999999999999999",
+            "limits.retained_bytes_max = 99999999999999999999, but it must be a whole number from 1 to 9223372036854775807",
+        ),
+        (
+            "limits.maximum_qos = 3",
+            "limits.maximum_qos = 3, but it must be a whole number from 0 to 2",
+        ),
+        ("ephemeral = 1", "ephemeral = 1, but it must be true or false"),
+        ("data_dir = \"\"", "data_dir = \"\", but it must be the path of a directory"),
+        (
+            "log_level = \"Warning\"",
+            "log_level = \"Warning\", but it must be one of error, warn, info, debug, trace; did you mean \"warn\"?",
+        ),
+        ("log_format = \"yaml\"", "log_format = \"yaml\", but it must be one of text, json"),
+        (
+            "listen = 1883",
+            "listen = 1883, but it must be a list of addresses such as [\"127.0.0.1:1883\"]",
+        ),
+        (
+            "listen = []",
+            "listen = [], but it must be a list of addresses such as [\"127.0.0.1:1883\"]",
+        ),
+        (
+            "listen = [1883]",
+            "listen = [1883], but it must be a list of addresses such as [\"127.0.0.1:1883\"]",
+        ),
+    ] {
+        check_errors(&Given { file: text, ..Given::default() }, &[&format!("F:1: {expected}")]);
+    }
+    let long = format!("shards = \"{}\"", "é".repeat(200));
+    let expected = format!("F:1: shards = \"{}..., but", "é".repeat(59));
+    assert!(file(&long).unwrap_err()[0].starts_with(&expected));
+}
+
+#[test]
+fn environment_and_flags_are_named_in_errors() {
+    check_errors(
+        &Given {
+            environment: &[
+                ("RINGMQ_ALLOW_ANONYMOUS", "yes"),
+                ("RINGMQ_LIMITS_INFLGHT_MAX", "1"),
+                ("RINGMQ_SHARD", "1"),
+            ],
+            sets: &["limits.inflght_max=1", "limits.inflight_max=", "noise", "log_level=loud"],
+            flags: &[("-l", "listen", "1883"), ("--shards", "shards", "1000")],
+            ..Given::default()
+        },
+        &[
+            "RINGMQ_ALLOW_ANONYMOUS: allow_anonymous = yes, but it must be true or false",
+            "RINGMQ_LIMITS_INFLGHT_MAX: unknown variable; did you mean RINGMQ_LIMITS_INFLIGHT_MAX (a whole number from 1 to 65535)?",
+            "RINGMQ_SHARD: unknown variable; did you mean RINGMQ_SHARDS (a whole number from 1 to 128)?",
+            "--set limits.inflght_max: unknown key \"limits.inflght_max\"; did you mean \"limits.inflight_max\" (a whole number from 1 to 65535)?",
+            "--set limits.inflight_max: limits.inflight_max = , but it must be a whole number from 1 to 65535",
+            "--set noise: must have the form KEY=VALUE, for example limits.inflight_max=100",
+            "--set log_level: log_level = loud, but it must be one of error, warn, info, debug, trace",
+            "-l: listen address \"1883\" is only a port; write \"127.0.0.1:1883\" for this machine or \"0.0.0.0:1883\" for all addresses",
+            "--shards: shards = 1000, but it must be a whole number from 1 to 128",
+        ],
+    );
+}
+
+#[test]
+fn variables_that_kubernetes_makes_for_a_service_are_skipped() {
+    let links = [("RINGMQ_PORT", "tcp://10.0.0.1:1883"), ("RINGMQ_SERVICE_HOST", "10.0.0.1")];
+    let expected = ["RINGMQ_PORT: unknown variable; ", "RINGMQ_SERVICE_HOST: unknown variable; "];
+    let errors = Given { environment: &links, ..Given::default() }.load().unwrap_err();
+    assert!(errors.iter().zip(expected).all(|(e, start)| e.starts_with(start)), "{errors:?}");
+    let in_kubernetes = [links[0], links[1], ("KUBERNETES_SERVICE_HOST", "10.0.0.2")];
+    assert!(Given { environment: &in_kubernetes, ..Given::default() }.load().is_ok());
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_at_once_in_its_order() {
+    check_errors(
+        &Given {
+            file: "shards = 0\nlisten = [\n  \"192.0.2.1:1\",\n  \"elsewhere:2\",\n]\nzephemeral = true\n[limits]\ninflight_max = 0",
+            ..Given::default()
+        },
+        &[
+            "F:1: shards = 0, but it must be a whole number from 1 to 128",
+            "F:6: unknown key \"zephemeral\"; did you mean \"ephemeral\" (true or false)?",
+            "F:8: limits.inflight_max = 0, but it must be a whole number from 1 to 65535",
+            "F:4: listen address \"elsewhere:2\" cannot be resolved: no such name",
+        ],
+    );
+}
+
+#[test]
+fn an_address_open_to_others_is_refused_without_leave() {
+    let refusal = |place: &str, text: &str, address: &str| {
+        format!(
+            "{place}: listen address {text:?} ({address}) is open to other machines, but clients \
+             need no authentication: anybody could publish and subscribe. To allow that, set \
+             `allow_anonymous = true` (or --set allow_anonymous=true)"
+        )
+    };
+    check_errors(
+        &Given {
+            file: "listen = [\"0.0.0.0:1883\",\n\"lan:1884\",\n\"[::ffff:127.0.0.1]:1885\"]",
+            ..Given::default()
+        },
+        &[
+            &refusal("F:1", "0.0.0.0:1883", "0.0.0.0:1883"),
+            &refusal("F:2", "lan:1884", "192.0.2.1:1884"),
+        ],
+    );
+    let flag = [("-l", "listen", "[::]:1883")];
+    check_errors(
+        &Given { flags: &flag, ..Given::default() },
+        &[&refusal("-l", "[::]:1883", "[::]:1883")],
+    );
+    for leave in ["true", "false"] {
+        let set = format!("allow_anonymous={leave}");
+        assert!(Given { flags: &flag, sets: &[&set], ..Given::default() }.load().is_ok());
+    }
+    // A leave that was misspelt is the only thing to talk about.
+    check_errors(
+        &Given { flags: &flag, sets: &["allow_anonymous=yes"], ..Given::default() },
+        &["--set allow_anonymous: allow_anonymous = yes, but it must be true or false"],
+    );
+}
+
+#[test]
+fn an_address_stands_once_unless_the_kernel_chooses_the_port() {
+    check_errors(
+        &Given { file: r#"listen = ["127.0.0.2:5", "localhost:5"]"#, ..Given::default() },
+        &[
+            r#"F:1: listen address "localhost:5" is the same as "127.0.0.2:5" (both are 127.0.0.2:5)"#,
+        ],
+    );
+    assert!(file(r#"listen = ["127.0.0.1:0", "127.0.0.1:0"]"#).is_ok());
+    let ports: Vec<_> = (1..=17).map(|port| format!("127.0.0.1:{port}")).collect();
+    check_errors(
+        &Given { flags: &[("-l", "listen", &ports.join(","))], ..Given::default() },
+        &["-l: listen stands for 17 socket addresses, but at most 16 are allowed"],
+    );
+}
+
+#[test]
+fn broken_toml_is_reported_with_its_lines_and_the_rest_is_still_checked() {
+    let errors = file("shards = 0\nlisten = [\"a\nephemeral = maybe\nlog_level = 1\n").unwrap_err();
+    assert_eq!(errors[0], "F:1: shards = 0, but it must be a whole number from 1 to 128");
+    assert!(errors[1].starts_with("F:2: not valid TOML: "), "{errors:?}");
+    let errors = file("shards = 1\nshards = 2").unwrap_err();
+    assert_eq!(errors, ["F:2: not valid TOML: duplicate key"]);
+    for text in ["shards = ", "= 1", "[limits", "shards", "\u{0}", "\"\\"] {
+        let errors = file(text).unwrap_err();
+        assert!(errors[0].starts_with("F:1: not valid TOML: "), "{text:?}: {errors:?}");
+    }
+}
+
+#[test]
+fn hostile_files_end_in_an_error() {
+    for text in ["[".repeat(100_000), "a = ".to_owned() + &"[".repeat(100_000), "a.".repeat(50_000)]
+    {
+        assert!(file(&text).is_err());
+    }
+    assert!(file("\u{feff}shards = 1\r\n[limits]\r\n").is_ok());
+    let cases: [(&[u8], &str); 2] = [
+        (b"shards = \xff", "is not valid UTF-8"),
+        (&[b' '; 1024 * 1024 + 1], "cannot be read: it is larger than 1048576 bytes"),
+    ];
+    for (bytes, expected) in cases {
+        let file = TempFile::new(bytes);
+        let sources = Sources { file: Some(file.0.clone()), ..Sources::default() };
+        let error = Config::load_on(&sources, &machine()).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: {expected}", file.0.display()));
+    }
+    let sources = Sources { file: Some("/nonexistent/r.toml".into()), ..Sources::default() };
+    assert_eq!(
+        Config::load_on(&sources, &machine()).unwrap_err().to_string(),
+        "/nonexistent/r.toml: cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn undecodable_variables_are_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let environment = vec![(OsString::from("RINGMQ_DATA_DIR"), OsString::from_vec(vec![0xff]))];
+    let sources = Sources { environment, ..Sources::default() };
+    assert_eq!(
+        Config::load_on(&sources, &machine()).unwrap_err().to_string(),
+        "RINGMQ_DATA_DIR: is not valid UTF-8"
+    );
+}

@@ -1,0 +1,231 @@
+//! An application message: borrowed while it is routed, owned once it must wait,
+//! and how a delivery of it is put on the wire.
+//!
+//! Knows nothing of sessions. Owned messages are immutable and shared between
+//! shards by reference count.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    base::{PacketId, QoS, Time},
+    codec::{Properties, Property, PropertyBuf, Publish, Version, encode_publish},
+    topic::TopicName,
+};
+
+/// Subscription Identifiers that go with one delivery, in no fixed order.
+pub type Identifiers = SmallVec<[NonZeroU32; 2]>;
+
+/// An application message by reference, as the router sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Where it was published to; a topic alias is resolved already.
+    pub topic: TopicName<'a>,
+    /// Properties that travel with the message unchanged (MQTT-3.3.2-17 and
+    /// others); those meant for the receiver of one
+    /// packet are not among them.
+    pub properties: Properties<'a>,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// QoS it was published with.
+    pub qos: QoS,
+    /// RETAIN flag it was published with.
+    pub retain: bool,
+    /// When it is no longer worth delivering.
+    pub expires_at: Option<Time>,
+}
+
+impl Message<'_> {
+    /// Bytes of topic, properties and payload.
+    pub fn size(&self) -> usize {
+        self.topic.as_str().len() + self.properties.raw().len() + self.payload.len()
+    }
+
+    /// Whether its Message Expiry Interval has passed.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// An application message that outlives the packet it came in: one allocation
+/// for its bytes, shared by every queue that holds it.
+#[derive(Debug)]
+pub struct Publication {
+    /// Topic, properties and payload, in this order.
+    bytes: Bytes,
+    expires_at: Option<Time>,
+    properties_len: u32,
+    topic_len: u16,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Publication {
+    /// Copies a borrowed message.
+    pub fn new(message: &Message<'_>) -> Arc<Self> {
+        let topic = message.topic.as_str();
+        let mut bytes = Vec::with_capacity(message.size());
+        bytes.extend_from_slice(topic.as_bytes());
+        bytes.extend_from_slice(message.properties.raw());
+        bytes.extend_from_slice(message.payload);
+        Arc::new(Self {
+            bytes: bytes.into(),
+            expires_at: message.expires_at,
+            properties_len: message.properties.raw().len() as u32,
+            topic_len: topic.len() as u16,
+            qos: message.qos,
+            retain: message.retain,
+        })
+    }
+
+    /// The message by reference.
+    pub fn message(&self) -> Message<'_> {
+        let (topic, rest) = self.bytes.split_at(self.topic_len as usize);
+        let (properties, payload) = rest.split_at(self.properties_len as usize);
+        let topic = std::str::from_utf8(topic).expect("copied from a str in new()");
+        Message {
+            topic: TopicName::trusted(topic),
+            properties: Properties::trusted(properties),
+            payload,
+            qos: self.qos,
+            retain: self.retain,
+            expires_at: self.expires_at,
+        }
+    }
+
+    /// Bytes of topic, properties and payload.
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether its Message Expiry Interval has passed.
+    pub fn is_expired(&self, now: Time) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// The properties of a received PUBLISH or will, split into those that travel
+/// with the message and those that are meant for this server.
+pub struct SplitProperties<'a> {
+    /// What travels, if it is not simply the whole received block.
+    rebuilt: Option<PropertyBuf>,
+    received: Properties<'a>,
+    /// Topic Alias of the PUBLISH.
+    pub topic_alias: Option<u16>,
+    /// Message Expiry Interval in seconds.
+    pub message_expiry_secs: Option<u32>,
+    /// Will Delay Interval in seconds.
+    pub will_delay_secs: u32,
+    /// Whether there is a Subscription Identifier, which clients must not send (MQTT-3.3.4-6).
+    pub has_subscription_identifier: bool,
+}
+
+impl<'a> SplitProperties<'a> {
+    /// Splits a validated block; copies only if something has to be left out.
+    pub fn new(received: Properties<'a>) -> Self {
+        let mut split = Self {
+            rebuilt: None,
+            received,
+            topic_alias: None,
+            message_expiry_secs: None,
+            will_delay_secs: 0,
+            has_subscription_identifier: false,
+        };
+        for property in received.iter() {
+            match property {
+                Property::TopicAlias(alias) => split.topic_alias = Some(alias),
+                Property::MessageExpiryInterval(secs) => split.message_expiry_secs = Some(secs),
+                Property::WillDelayInterval(secs) => split.will_delay_secs = secs,
+                Property::SubscriptionIdentifier(_) => split.has_subscription_identifier = true,
+                _ => continue,
+            }
+            split.rebuilt.get_or_insert_with(PropertyBuf::new);
+        }
+        if let Some(rebuilt) = &mut split.rebuilt {
+            received.iter().filter(travels).for_each(|property| rebuilt.push(property));
+        }
+        split
+    }
+
+    /// The block that travels with the message.
+    pub fn travelling(&self) -> Properties<'_> {
+        self.rebuilt.as_ref().map_or(self.received, PropertyBuf::as_properties)
+    }
+
+    /// When a message that arrived `now` expires.
+    pub fn expires_at(&self, now: Time) -> Option<Time> {
+        self.message_expiry_secs.map(|secs| now.plus_secs(u64::from(secs)))
+    }
+}
+
+fn travels(property: &Property<'_>) -> bool {
+    !matches!(
+        property,
+        Property::TopicAlias(_)
+            | Property::MessageExpiryInterval(_)
+            | Property::WillDelayInterval(_)
+            | Property::SubscriptionIdentifier(_)
+    )
+}
+
+/// How one subscriber gets a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The message.
+    pub message: Message<'a>,
+    /// QoS of the delivery.
+    pub qos: QoS,
+    /// RETAIN flag of the delivery.
+    pub retain: bool,
+    /// Whether it was sent before (MQTT-3.3.1-1).
+    pub dup: bool,
+    /// Packet Identifier, if QoS > 0.
+    pub packet_id: Option<PacketId>,
+    /// Subscription Identifiers, for v5 subscribers.
+    pub identifiers: &'a [NonZeroU32],
+}
+
+impl Delivery<'_> {
+    /// Appends the PUBLISH packet. Returns where in `out` the Packet Identifier
+    /// stands, so that a copy of the packet can be given another one.
+    pub fn encode(&self, version: Version, now: Time, out: &mut Vec<u8>) -> Option<usize> {
+        if version < Version::V5 {
+            return self.encode_with(version, Properties::EMPTY, out);
+        }
+        if self.message.expires_at.is_none() && self.identifiers.is_empty() {
+            return self.encode_with(version, self.message.properties, out);
+        }
+        let mut properties = PropertyBuf::new();
+        if let Some(at) = self.message.expires_at {
+            // MQTT-3.3.2-6: what is left of the interval, in begun seconds.
+            let secs = at.millis_since(now).div_ceil(1000);
+            let secs = u32::try_from(secs).unwrap_or(u32::MAX);
+            properties.push(Property::MessageExpiryInterval(secs));
+        }
+        for identifier in self.identifiers {
+            properties.push(Property::SubscriptionIdentifier(identifier.get()));
+        }
+        self.message.properties.iter().for_each(|property| properties.push(property));
+        self.encode_with(version, properties.as_properties(), out)
+    }
+
+    fn encode_with(
+        &self,
+        version: Version,
+        properties: Properties<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let publish = Publish {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: Some(self.message.topic),
+            packet_id: self.packet_id,
+            properties,
+            payload: self.message.payload,
+        };
+        encode_publish(version, &publish, out)
+    }
+}

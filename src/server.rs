@@ -1,0 +1,310 @@
+//! The composition root: binds listeners, places shards on CPUs, joins them with lanes, and takes
+//! them down again. Runs on the main thread; knows no protocol and touches no connection.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use glommio::{LocalExecutorBuilder, Placement};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::{Handle, Signals},
+    low_level::signal_name,
+};
+use tracing::{info, warn};
+
+use crate::{
+    base::ShardId,
+    broker::{BrokerSetup, Summary},
+    config::Config,
+    shard::{
+        self, Clock, ConnectionCount, Control, LaneEnds, Listeners, Milestone, ShardSetup, sys,
+    },
+};
+
+/// Why the server did not start, or ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be listened on; the operator's to change.
+    #[error("{address} {}", listen_problem(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No address is left to listen on.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// A resource of the process could not be had.
+    #[error("cannot start: {0}")]
+    Setup(#[from] io::Error),
+    /// A shard could not go on, and the server cannot without it.
+    #[error("shard {shard} failed: {reason}")]
+    ShardFailed {
+        /// Which one.
+        shard: ShardId,
+        /// The error or panic message.
+        reason: String,
+    },
+}
+
+/// Runs the broker until SIGTERM or SIGINT has ended it in order.
+///
+/// A second signal ends the process at once with code 1. SIGHUP is ignored; SIGPIPE is by default.
+///
+/// # Errors
+/// See [`ServerError`]. After [`ServerError::ShardFailed`] other shards may still run, so the caller
+/// should end the process.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let server = Server::start(config)?;
+    let watch = watch_signals(server.events.clone())?;
+    let outcome = server.supervise();
+    watch.close();
+    outcome
+}
+
+/// A running broker.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    control: Arc<Control>,
+    shards: Vec<JoinHandle<()>>,
+    events: Sender<Event>,
+    incoming: Receiver<Event>,
+}
+
+/// What the main thread waits for.
+enum Event {
+    Reached(Milestone),
+    Ended(ShardId, Result<Summary, String>),
+    StopRequested(String),
+}
+
+impl Server {
+    /// Binds all addresses, then starts the shards.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn start(config: Config) -> Result<Self, ServerError> {
+        let listeners = bind_all(&config)?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|one| one.address).collect();
+        for address in &addresses {
+            info!("listening on {address}");
+        }
+        let shards = config.shards.get() as u16;
+        let control = Control::new(shards)?;
+        let (events, incoming) = channel();
+        let mut server = Self { addresses, control, shards: Vec::new(), events, incoming };
+        let setups = server.setups(&config, listeners);
+        for (setup, placement) in setups.into_iter().zip(placements(config.shards.get())?) {
+            let shard = start_shard(setup, placement, server.events.clone())?;
+            server.shards.push(shard);
+        }
+        Ok(server)
+    }
+
+    /// The addresses clients can connect to, with their real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A function that asks the server to end, as a signal does; for any thread.
+    pub fn stopper(&self) -> impl Fn(&str) + Send + 'static {
+        let events = self.events.clone();
+        // An error means that it has ended.
+        move |reason| drop(events.send(Event::StopRequested(reason.to_owned())))
+    }
+
+    /// Waits for the end of the server.
+    ///
+    /// # Errors
+    /// [`ServerError::ShardFailed`].
+    pub fn supervise(self) -> Result<(), ServerError> {
+        let (mut accepting, mut flushed, mut ended) = (0, 0, 0);
+        while ended < self.shards.len() {
+            match self.incoming.recv() {
+                Ok(Event::Reached(Milestone::Accepting)) => {
+                    accepting += 1;
+                    if accepting == self.shards.len() {
+                        info!("ready");
+                    }
+                }
+                Ok(Event::StopRequested(reason)) => {
+                    info!("stopping ({reason}): no more connections or input are taken");
+                    self.control.stop();
+                }
+                Ok(Event::Reached(Milestone::Flushed)) => {
+                    flushed += 1;
+                    if flushed == self.shards.len() {
+                        info!("all input is handled: closing connections");
+                    }
+                }
+                Ok(Event::Ended(shard, Ok(summary))) => {
+                    info!("shard {shard} has ended: {summary}");
+                    ended += 1;
+                }
+                Ok(Event::Ended(shard, Err(reason))) => {
+                    return Err(ServerError::ShardFailed { shard, reason });
+                }
+                // Not reached: `events` is one of the senders.
+                Err(_) => break,
+            }
+        }
+        for shard in self.shards {
+            // Its end was reported above, panics included.
+            let _ = shard.join();
+        }
+        info!("stopped");
+        Ok(())
+    }
+
+    fn setups(&self, config: &Config, listeners: Vec<Listeners>) -> Vec<ShardSetup> {
+        let mut sockets: Vec<_> =
+            listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
+        let clock = Clock::start();
+        let connections = ConnectionCount::new(config.limits.connections_max);
+        // Keys of std's hash maps are random and differ from process to process.
+        let seed = RandomState::new().hash_one(0);
+        let shards = config.shards.get() as u16;
+        let lanes = LaneEnds::matrix(shards).into_iter();
+        let setup = |(number, lanes): (usize, LaneEnds)| {
+            let shard = ShardId(number as u16);
+            let (limits, anonymous) = (config.limits.clone(), config.allow_anonymous);
+            let events = self.events.clone();
+            ShardSetup {
+                broker: BrokerSetup { shard, shards, seed, limits, anonymous },
+                listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
+                lanes,
+                clock,
+                connections: connections.clone(),
+                control: self.control.clone(),
+                report: Box::new(move |reached| drop(events.send(Event::Reached(reached)))),
+            }
+        };
+        lanes.enumerate().map(setup).collect()
+    }
+}
+
+/// Where to run each shard: one CPU each, out of those this process may use.
+fn placements(shards: usize) -> io::Result<Vec<Placement>> {
+    let cpus = sys::allowed_cpus()?;
+    if shards > cpus.len() {
+        warn!(shards, cpus = cpus.len(), "more shards than CPUs: they are not pinned");
+        return Ok(vec![Placement::Unbound; shards]);
+    }
+    Ok(cpus.into_iter().take(shards).map(Placement::Fixed).collect())
+}
+
+fn start_shard(
+    setup: ShardSetup,
+    placement: Placement,
+    events: Sender<Event>,
+) -> io::Result<JoinHandle<()>> {
+    let shard = setup.broker.shard;
+    thread::Builder::new().name(format!("ringmq-{shard}")).spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| run_executor(setup, placement)));
+        let outcome = outcome.unwrap_or_else(|panic| Err(panic_message(&*panic)));
+        // Nobody listens any more if another shard has failed.
+        let _ = events.send(Event::Ended(shard, outcome));
+    })
+}
+
+fn run_executor(setup: ShardSetup, placement: Placement) -> Result<Summary, String> {
+    let executor = LocalExecutorBuilder::new(placement)
+        .io_memory(EXECUTOR_IO_BYTES)
+        .preempt_timer(PREEMPT_AFTER)
+        .make()
+        .map_err(|error| format!("cannot make an executor: {error}"))?;
+    let outcome = executor.run(shard::run(setup));
+    outcome.map_err(|error| format!("its ring: {error}"))
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", text.unwrap_or("without a message"))
+}
+
+/// All probes come first: afterwards our own sockets would be in the way of overlapping addresses.
+fn bind_all(config: &Config) -> Result<Vec<Listeners>, ServerError> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in config.listen.iter().flat_map(|listen| &listen.addresses) {
+        let random_port = address.port() == 0;
+        if addresses.contains(address) && !random_port {
+            continue;
+        }
+        match shard::probe(*address) {
+            Ok(()) => addresses.push(*address),
+            Err(error) if config.listen_is_default && lacks_ipv6(*address, &error) => {
+                warn!("not listening on {address}: this machine has no IPv6");
+            }
+            Err(source) => return Err(ServerError::Listen { address: *address, source }),
+        }
+    }
+    if addresses.is_empty() {
+        return Err(ServerError::NoAddress);
+    }
+    let listen = |address| {
+        shard::listen(address, config.shards.get())
+            .map_err(|source| ServerError::Listen { address, source })
+    };
+    addresses.into_iter().map(listen).collect()
+}
+
+fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    let missing = matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT));
+    address.is_ipv6() && missing
+}
+
+fn listen_problem(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "is in use by another process".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "may not be listened on: ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => format!("cannot be listened on: {error}"),
+    }
+}
+
+/// Turns signals into events on a thread of its own.
+fn watch_signals(events: Sender<Event>) -> io::Result<Handle> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let handle = signals.handle();
+    thread::Builder::new().name("ringmq-signals".to_owned()).spawn(move || {
+        let mut stopping = false;
+        for signal in &mut signals {
+            let name = signal_name(signal).unwrap_or("signal");
+            if signal == SIGHUP {
+                info!("SIGHUP is ignored");
+            } else if stopping {
+                warn!("second signal ({name}): ending at once");
+                std::process::exit(1);
+            } else {
+                stopping = true;
+                // An error means that the server has ended.
+                let _ = events.send(Event::StopRequested(name.to_owned()));
+            }
+        }
+    })?;
+    Ok(handle)
+}
+
+/// Memory each executor sets aside for file I/O; the smallest that glommio takes.
+const EXECUTOR_IO_BYTES: usize = 64 * 1024;
+
+/// Longer than any shard goes without sleeping or waiting: glommio's preemption must never fire. If it
+/// does between glommio's look at its rings and its first task, which takes no more than the thread
+/// losing its CPU there, glommio 0.9 goes to sleep with tasks ready to run and stays so (`run_task_queues`
+/// says that it ran none). A busy shard makes way for the reactor itself; see `shard::run`.
+const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,87 @@
+//! What the server remembers of one client between and during its connections
+//! (MQTT 5.0 section 4.1): subscriptions, both directions of QoS 1 and 2, the
+//! queue, the will.
+//!
+//! Plain values of one shard: no connection, no index, no clock.
+
+mod fetch;
+mod inbox;
+mod outbox;
+mod subscriptions;
+
+use std::sync::Arc;
+
+pub use fetch::{Fetch, Fetches};
+pub use inbox::Inbox;
+pub use outbox::{AckError, Outbox, Outgoing, QueueBounds, Queued, Refused};
+pub use subscriptions::Subscriptions;
+
+use crate::{
+    base::{ClientId, ConnId, Time},
+    message::Publication,
+};
+
+/// One client's session on its home shard.
+#[derive(Debug)]
+pub struct Session {
+    /// Whose it is.
+    pub client: ClientId,
+    /// The connection that serves it now.
+    pub conn: Option<ConnId>,
+    /// Filters the client is subscribed to.
+    pub subscriptions: Subscriptions,
+    /// Receive side: QoS 2 publications of the client that are not released yet.
+    pub inbox: Inbox,
+    /// Send side: deliveries in flight and waiting.
+    pub outbox: Outbox,
+    /// Retained messages that are still to be sent for new subscriptions.
+    pub fetches: Fetches,
+    /// Will Message of the present or last connection, until published or deleted.
+    pub will: Option<Box<Will>>,
+    /// Session Expiry Interval in seconds; `u32::MAX` never expires.
+    pub expiry_secs: u32,
+    /// When the session ends, once it is without a connection.
+    pub expires_at: Option<Time>,
+    /// When the timer of this session is set to, if it is set.
+    pub timer_at: Option<Time>,
+    /// Deliveries dropped so far; thins out the log lines about them.
+    pub drops: u32,
+}
+
+impl Session {
+    /// A session without any state.
+    pub fn new(client: ClientId) -> Self {
+        Self {
+            client,
+            conn: None,
+            subscriptions: Subscriptions::default(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            fetches: Fetches::default(),
+            will: None,
+            expiry_secs: 0,
+            expires_at: None,
+            timer_at: None,
+            drops: 0,
+        }
+    }
+
+    /// The earliest point at which something is due without any packet.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let will_at = self.will.as_ref().and_then(|will| will.due_at);
+        [self.expires_at, will_at].into_iter().flatten().min()
+    }
+}
+
+/// A Will Message (MQTT 5.0 section 3.1.2.5).
+#[derive(Debug)]
+pub struct Will {
+    /// What is published; its expiry counts from the moment it is.
+    pub publication: Arc<Publication>,
+    /// Message Expiry Interval in seconds.
+    pub message_expiry_secs: Option<u32>,
+    /// Will Delay Interval in seconds.
+    pub delay_secs: u32,
+    /// When it is published, once the connection is gone.
+    pub due_at: Option<Time>,
+}

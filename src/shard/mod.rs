@@ -1,0 +1,332 @@
+//! A shard: one pinned executor that drives one [`Broker`] with sockets, lanes and time.
+//!
+//! The broker decides, the shard acts. Each shard has one main task, which takes turns (`turn`), and a
+//! few long-lived ones that only bring it news: one a lane, and one that hears the ring's eventfd.
+//! Everything here except [`Control`] belongs to the shard's thread.
+//!
+//! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
+//! - `connections`: the table of sockets; `sockets`: how listeners are bound
+//! - `traffic`: what happens to a connection; `turn`: in which order everything happens
+//! - `lanes`: channels between shards; `bell`: wake-ups between tasks
+
+mod bell;
+mod buffers;
+mod connections;
+mod lanes;
+mod ring;
+mod sockets;
+pub(crate) mod sys;
+mod traffic;
+mod turn;
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fs::File,
+    io,
+    io::Write,
+    net::TcpListener,
+    os::fd::{AsRawFd, OwnedFd},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use glommio::{Task, channels::shared_channel::SharedReceiver};
+
+use self::{
+    bell::Bell,
+    connections::Connections,
+    lanes::{LaneMessage, LaneOut},
+    ring::Ring,
+    turn::{Next, Stage},
+};
+use crate::{
+    base::{ConnId, ShardId, Time},
+    broker::{Broker, BrokerSetup, Summary},
+};
+
+pub(crate) use self::{
+    connections::ConnectionCount,
+    lanes::LaneEnds,
+    sockets::{Listeners, listen, probe},
+};
+
+/// What a shard needs to run. Made on the main thread, used on the shard's.
+pub(crate) struct ShardSetup {
+    pub(crate) broker: BrokerSetup,
+    /// One socket for each address.
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) lanes: LaneEnds,
+    pub(crate) clock: Clock,
+    pub(crate) connections: Arc<ConnectionCount>,
+    pub(crate) control: Arc<Control>,
+    /// Called on the shard's thread when it reaches a milestone.
+    pub(crate) report: Box<dyn Fn(Milestone) + Send>,
+}
+
+/// How far a shard has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Milestone {
+    /// It accepts connections.
+    Accepting,
+    /// At shutdown: everything read by any shard has been handled; connections close now.
+    Flushed,
+}
+
+/// How the server tells all shards to stop. Shared by all threads.
+pub(crate) struct Control {
+    stopping: AtomicBool,
+    /// The eventfd of each shard.
+    wakes: Vec<Arc<File>>,
+}
+
+impl Control {
+    /// For this many shards.
+    pub(crate) fn new(shards: u16) -> io::Result<Arc<Self>> {
+        let wakes = (0..shards).map(|_| sys::new_eventfd()).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { stopping: AtomicBool::new(false), wakes }))
+    }
+
+    /// Starts the shutdown of all shards.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for wake in &self.wakes {
+            // Fails only if the counter is full, and then the shard is awake already.
+            let _ = (&**wake).write(&1_u64.to_ne_bytes());
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Where [`Time`] begins; the same for all shards.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    /// A clock that shows 0 now.
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(self) -> Time {
+        Time::from_millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Runs a shard on the current executor until it is told to stop and has done so.
+///
+/// # Errors
+/// The ring could not be set up, or failed.
+pub(crate) async fn run(mut setup: ShardSetup) -> io::Result<Summary> {
+    let bell = Rc::new(Bell::default());
+    let wake = setup.control.wakes[setup.broker.shard.index()].clone();
+    let incoming = setup.lanes.take_incoming();
+    let outgoing = std::mem::take(&mut setup.lanes);
+    let shard = Rc::new(RefCell::new(Shard::new(setup, &wake, incoming.len())?));
+
+    let mut tasks = vec![glommio::spawn_local(hear_eventfd(wake.try_clone()?, bell.clone()))];
+    for (from, receiver) in incoming {
+        tasks.push(glommio::spawn_local(hear_lane(from, receiver, shard.clone(), bell.clone())));
+    }
+    let lanes = outgoing.connect_outgoing(&bell).await;
+    shard.borrow_mut().start(lanes);
+
+    let outcome = take_turns(&shard, &bell).await;
+    for task in tasks {
+        Task::cancel(task).await;
+    }
+    outcome.map(|()| shard.borrow().broker.summary())
+}
+
+/// The main task: all I/O of the shard is done here.
+async fn take_turns(shard: &RefCell<Shard>, bell: &Bell) -> io::Result<()> {
+    let clock = shard.borrow().clock;
+    let mut reactor_ran = clock.now();
+    loop {
+        let (next, now) = {
+            let mut shard = shard.borrow_mut();
+            (shard.turn()?, shard.now)
+        };
+        match next {
+            // glommio looks at its rings and at the lanes only while no task can run. Waiting for its
+            // next look, about once a millisecond, bounds how long a busy shard leaves lanes alone.
+            Next::TurnAgain if now != reactor_ran => {
+                glommio::timer::sleep(NEXT_REACTOR_RUN).await;
+                reactor_ran = now;
+            }
+            Next::TurnAgain => glommio::executor().yield_now().await,
+            Next::Sleep => {
+                bell.heard().await;
+                reactor_ran = clock.now();
+            }
+            Next::Stop => return Ok(()),
+        }
+    }
+}
+
+/// Rings the bell whenever the eventfd has been written: by the kernel for the private ring, or by
+/// [`Control::stop`].
+async fn hear_eventfd(wake: File, bell: Rc<Bell>) {
+    let wake = sys::glommio_file(OwnedFd::from(wake));
+    loop {
+        wake.read_at(0, 8).await.expect("an eventfd can be read");
+        bell.ring();
+    }
+}
+
+/// Applies what another shard sends. It never waits for anything else, so the lane always drains.
+async fn hear_lane(
+    from: ShardId,
+    lane: SharedReceiver<LaneMessage>,
+    shard: Rc<RefCell<Shard>>,
+    bell: Rc<Bell>,
+) {
+    let lane = lane.connect().await;
+    let mut until_yield = MESSAGES_PER_YIELD;
+    while let Some(message) = lane.recv().await {
+        shard.borrow_mut().lane_brought(from, message);
+        bell.ring();
+        until_yield -= 1;
+        if until_yield == 0 {
+            // A busy sender must not keep the main task from its turn.
+            until_yield = MESSAGES_PER_YIELD;
+            glommio::executor().yield_now().await;
+        }
+    }
+    shard.borrow_mut().lane_ended(from);
+    bell.ring();
+}
+
+/// The state of one shard.
+struct Shard {
+    // First, so that it is dropped before the sockets it works on.
+    ring: Ring,
+    broker: Broker,
+    connections: Connections,
+    listeners: Vec<Listener>,
+    lanes: Vec<LaneOut>,
+    /// Lanes in that may still bring something before the shard may close its connections.
+    lanes_to_flush: Vec<ShardId>,
+    count: Arc<ConnectionCount>,
+    control: Arc<Control>,
+    report: Box<dyn Fn(Milestone) + Send>,
+    clock: Clock,
+    /// Read once a turn.
+    now: Time,
+    stage: Stage,
+    /// When the ring's timer fires, if it runs.
+    timer: Option<Time>,
+    /// When to try again after accept ran out of a resource.
+    accept_again: Option<Time>,
+    /// Connections whose receive has ended or not begun.
+    to_receive: Vec<ConnId>,
+    /// Connections that may have output and have no send in progress.
+    to_send: Vec<ConnId>,
+    /// Bounds for closing connections, each in the order of its times; an entry whose connection has
+    /// moved on means nothing.
+    draining: VecDeque<(Time, ConnId)>,
+    lingering: VecDeque<(Time, ConnId)>,
+    refused: RateLimit,
+    accept_failed: RateLimit,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// An accept is in the kernel.
+    accepting: bool,
+}
+
+impl Shard {
+    fn new(setup: ShardSetup, wake: &File, peers: usize) -> io::Result<Self> {
+        let own = setup.broker.shard;
+        let all = (0..setup.broker.shards).map(ShardId);
+        let lanes_to_flush: Vec<ShardId> = all.filter(|shard| *shard != own).collect();
+        debug_assert_eq!(lanes_to_flush.len(), peers);
+        let listener = |socket| Listener { socket, accepting: false };
+        Ok(Self {
+            ring: Ring::new(wake)?,
+            broker: Broker::new(setup.broker),
+            connections: Connections::default(),
+            listeners: setup.listeners.into_iter().map(listener).collect(),
+            lanes: Vec::new(),
+            lanes_to_flush,
+            count: setup.connections,
+            control: setup.control,
+            report: setup.report,
+            clock: setup.clock,
+            now: setup.clock.now(),
+            stage: Stage::Running,
+            timer: None,
+            accept_again: None,
+            to_receive: Vec::new(),
+            to_send: Vec::new(),
+            draining: VecDeque::new(),
+            lingering: VecDeque::new(),
+            refused: RateLimit::default(),
+            accept_failed: RateLimit::default(),
+        })
+    }
+
+    fn start(&mut self, lanes: Vec<LaneOut>) {
+        self.lanes = lanes;
+        self.accept_on_all();
+        // The sockets have been listening since they were bound: from here on, clients are served.
+        (self.report)(Milestone::Accepting);
+    }
+
+    fn accept_on_all(&mut self) {
+        for (number, listener) in self.listeners.iter_mut().enumerate() {
+            if !listener.accepting {
+                listener.accepting = true;
+                self.ring.accept(number as u32, listener.socket.as_raw_fd());
+            }
+        }
+    }
+}
+
+/// Lets one log line a second through and counts the others.
+#[derive(Default)]
+struct RateLimit {
+    next: Time,
+    suppressed: u64,
+}
+
+impl RateLimit {
+    /// The number of lines left out since the last one, if a line may be written now.
+    fn admit(&mut self, now: Time) -> Option<u64> {
+        if now < self.next {
+            self.suppressed += 1;
+            return None;
+        }
+        self.next = now.plus_secs(1);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// Over by the time the reactor looks at its timers, but not before.
+const NEXT_REACTOR_RUN: Duration = Duration::from_micros(1);
+
+/// Lane messages applied before other tasks get a chance.
+const MESSAGES_PER_YIELD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_is_admitted_and_the_rest_counted() {
+        let mut limit = RateLimit::default();
+        let at = |millis| Time::from_millis(millis);
+        assert_eq!(limit.admit(at(5)), Some(0));
+        assert_eq!((limit.admit(at(6)), limit.admit(at(1004))), (None, None));
+        assert_eq!(limit.admit(at(1005)), Some(2));
+        assert_eq!(limit.admit(at(2005)), Some(0));
+    }
+}

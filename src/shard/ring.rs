@@ -1,0 +1,417 @@
+//! The private io_uring of one shard: every socket operation goes through here.
+//!
+//! Owns the kernel's view of memory: receive buffers and the bytes being sent stay here until their
+//! completion, so the interface is safe. Knows connections only as [`ConnId`], and nothing of what
+//! their bytes mean. Lives on its shard's thread. Completions are posted only while this thread
+//! enters the kernel (DEFER_TASKRUN); an eventfd tells a sleeping shard that entering is worth it.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io, mem,
+    mem::ManuallyDrop,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::atomic::{Ordering, fence},
+    time::Duration,
+};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::buffers::{BUFFER_BYTES, BufferPool, Filled, GROUP};
+use crate::base::ConnId;
+
+/// What one completion means.
+pub(super) enum Event {
+    /// A listener accepted, or failed to. Without `more` it must be armed again.
+    Accepted { listener: u32, socket: io::Result<OwnedFd>, more: bool },
+    /// A receive produced something. Without `more` it has ended and may be armed again.
+    Received { conn: ConnId, what: Received, more: bool },
+    /// A send has ended: all of the buffer was sent, or the socket failed. The buffer comes back.
+    Sent { conn: ConnId, result: io::Result<()>, buffer: Vec<u8> },
+    /// The time given to [`Ring::set_timer`] has passed.
+    TimerFired,
+}
+
+/// The outcome of a receive.
+pub(super) enum Received {
+    /// Bytes, to be read with [`Ring::bytes`] and returned with [`Ring::give_back`].
+    Bytes(Filled),
+    /// The peer will send no more.
+    End,
+    /// No receive buffer was free, or the receive was cancelled; the stream is intact.
+    Nothing,
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+/// The ring, its receive buffers and the sends in progress.
+pub(super) struct Ring {
+    uring: ManuallyDrop<IoUring>,
+    buffers: ManuallyDrop<BufferPool>,
+    /// Sends in progress, by connection slot: at most one a connection.
+    sends: ManuallyDrop<Vec<Option<Sending>>>,
+    /// Operations that found the submission queue full and the kernel unwilling to take it.
+    waiting: VecDeque<squeue::Entry>,
+    /// Completions taken from the kernel and not yet handed out.
+    harvested: VecDeque<cqueue::Entry>,
+    /// Read by the kernel when the timer operation is submitted, so it must not move.
+    timer: Box<types::Timespec>,
+}
+
+/// Bytes that the kernel may be reading.
+struct Sending {
+    socket: RawFd,
+    buffer: Vec<u8>,
+    sent: usize,
+}
+
+impl Ring {
+    /// Sets the ring up on the calling thread, which must be the only one to use it. `wake` is a
+    /// blocking eventfd that counts up when a shard that called [`Ring::announce`] has work.
+    pub(super) fn new(wake: &File) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+        builder.setup_submit_all().dontfork();
+        let mut uring: IoUring = builder.setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
+        uring.submitter().register_eventfd(wake.as_raw_fd())?;
+        uring.completion().disable_eventfd();
+        let buffers = BufferPool::new(&uring)?;
+        Ok(Self {
+            uring: ManuallyDrop::new(uring),
+            buffers: ManuallyDrop::new(buffers),
+            sends: ManuallyDrop::default(),
+            waiting: VecDeque::new(),
+            harvested: VecDeque::new(),
+            timer: Box::default(),
+        })
+    }
+
+    /// Accepts connections until an [`Event::Accepted`] without `more`.
+    pub(super) fn accept(&mut self, listener: u32, socket: RawFd) {
+        let entry = opcode::AcceptMulti::new(types::Fd(socket)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(entry.user_data(Operation::Accept.tag(listener, 0)));
+    }
+
+    /// Ends the accepting; its last event comes without `more`.
+    pub(super) fn cancel_accept(&mut self, listener: u32) {
+        self.cancel(Operation::Accept.tag(listener, 0));
+    }
+
+    /// Receives until an [`Event::Received`] without `more`.
+    pub(super) fn receive(&mut self, conn: ConnId, socket: RawFd) {
+        let entry = opcode::RecvMulti::new(types::Fd(socket), GROUP).build();
+        self.push(entry.user_data(Operation::Receive.of(conn)));
+    }
+
+    /// Receives once: the next [`Event::Received`] comes without `more`.
+    pub(super) fn receive_once(&mut self, conn: ConnId, socket: RawFd) {
+        let entry = opcode::Recv::new(types::Fd(socket), std::ptr::null_mut(), BUFFER_BYTES)
+            .buf_group(GROUP);
+        let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
+        self.push(entry.user_data(Operation::Receive.of(conn)));
+    }
+
+    /// Ends the receiving; its last event comes without `more`.
+    pub(super) fn cancel_receive(&mut self, conn: ConnId) {
+        self.cancel(Operation::Receive.of(conn));
+    }
+
+    /// Sends all of `buffer`, which must not be empty. One send a connection at a time.
+    pub(super) fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) {
+        debug_assert!(!buffer.is_empty());
+        let slot = conn.slot as usize;
+        if slot >= self.sends.len() {
+            self.sends.resize_with(slot + 1, || None);
+        }
+        let before = self.sends[slot].replace(Sending { socket, buffer, sent: 0 });
+        assert!(before.is_none(), "the kernel may still be reading the buffer before");
+        self.push_send(conn);
+    }
+
+    /// Ends a send in progress; its event comes with an error unless all was sent.
+    pub(super) fn cancel_send(&mut self, conn: ConnId) {
+        self.cancel(Operation::Send.of(conn));
+    }
+
+    /// Starts the timer. It must not be running.
+    pub(super) fn set_timer(&mut self, after: Duration) {
+        *self.timer = after.into();
+        let entry = opcode::Timeout::new(&raw const *self.timer).build();
+        self.push(entry.user_data(Operation::Timer.tag(0, 0)));
+    }
+
+    /// Moves the running timer. If it fires first, its event comes all the same.
+    pub(super) fn move_timer(&mut self, after: Duration) {
+        *self.timer = after.into();
+        let timer = Operation::Timer.tag(0, 0);
+        let entry = opcode::TimeoutUpdate::new(timer, &raw const *self.timer).build();
+        self.push_silent(entry);
+    }
+
+    /// The received bytes.
+    pub(super) fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
+        self.buffers.bytes(filled)
+    }
+
+    /// Returns a receive buffer to the kernel.
+    pub(super) fn give_back(&mut self, filled: Filled) {
+        self.buffers.give_back(filled);
+    }
+
+    /// Submits what was asked for and lets the kernel post completions. Errors mean that the ring
+    /// is unusable.
+    pub(super) fn enter(&mut self) -> io::Result<()> {
+        self.enter_once()?;
+        while let Some(entry) = self.waiting.pop_front() {
+            if !self.try_push(&entry) {
+                self.waiting.push_front(entry);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something waits for [`Ring::enter`] to be submitted.
+    pub(super) fn has_submissions(&mut self) -> bool {
+        !self.waiting.is_empty() || !self.uring.submission().is_empty()
+    }
+
+    /// Whether the kernel has work that the next [`Ring::enter`] will do. One that has just returned
+    /// may have left some: it does about 20 pieces at a time, and not all of them make a completion.
+    pub(super) fn has_deferred_work(&mut self) -> bool {
+        self.uring.submission().taskrun()
+    }
+
+    /// Whether [`Ring::harvest`] would find something.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    /// Asks for the eventfd to be written when there is something to enter for. An [`Ring::enter`]
+    /// and a look at the completions must follow, or what happened before this call is missed.
+    pub(super) fn announce(&mut self) {
+        self.uring.completion().enable_eventfd();
+        // The kernel adds work, then reads the flag; we write the flag, then look for work.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Ends what [`Ring::announce`] asked for: a running shard needs no wake-up.
+    pub(super) fn hush(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    /// Takes up to `max` completions from the kernel; [`Ring::next_event`] hands them out.
+    pub(super) fn harvest(&mut self, max: usize) -> usize {
+        let before = self.harvested.len();
+        self.harvested.extend(self.uring.completion().take(max));
+        self.harvested.len() - before
+    }
+
+    /// The next event of the harvest.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        while let Some(entry) = self.harvested.pop_front() {
+            if let Some(event) = self.decode(&entry) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    fn decode(&mut self, entry: &cqueue::Entry) -> Option<Event> {
+        let tag = entry.user_data();
+        let conn = ConnId { slot: tag as u32, generation: (tag >> 32) as u32 & GENERATION_MAX };
+        let more = cqueue::more(entry.flags());
+        let result = check(entry.result());
+        Some(match Operation::of_tag(tag)? {
+            Operation::Accept => Event::Accepted {
+                listener: conn.slot,
+                // SAFETY: a successful accept hands over a new descriptor that nobody else owns.
+                socket: result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+                more,
+            },
+            Operation::Receive => {
+                Event::Received { conn, what: self.received(result, entry.flags()), more }
+            }
+            Operation::Send => return self.sent(conn, result),
+            Operation::Timer => Event::TimerFired,
+        })
+    }
+
+    fn received(&mut self, result: io::Result<u32>, flags: u32) -> Received {
+        let buffer = cqueue::buffer_select(flags);
+        match (result, buffer) {
+            (Ok(bytes), Some(buffer)) if bytes > 0 => {
+                Received::Bytes(self.buffers.take(buffer, bytes))
+            }
+            (result, buffer) => {
+                if let Some(buffer) = buffer {
+                    let unused = self.buffers.take(buffer, 0);
+                    self.buffers.give_back(unused);
+                }
+                match result {
+                    Ok(_) => Received::End,
+                    Err(error) => match error.raw_os_error() {
+                        Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                            Received::Nothing
+                        }
+                        _ => Received::Failed(error),
+                    },
+                }
+            }
+        }
+    }
+
+    /// A short send goes on from its place and makes no event.
+    fn sent(&mut self, conn: ConnId, result: io::Result<u32>) -> Option<Event> {
+        let place = self.sends.get_mut(conn.slot as usize)?;
+        let sending = place.as_mut()?;
+        let result = match result {
+            Ok(bytes) => {
+                sending.sent += bytes as usize;
+                if sending.sent < sending.buffer.len() {
+                    self.push_send(conn);
+                    return None;
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.push_send(conn);
+                return None;
+            }
+            Err(error) => Err(error),
+        };
+        let buffer = place.take().map(|sending| sending.buffer)?;
+        Some(Event::Sent { conn, result, buffer })
+    }
+
+    fn push_send(&mut self, conn: ConnId) {
+        let Some(Some(sending)) = self.sends.get(conn.slot as usize) else { return };
+        let rest = &sending.buffer[sending.sent..];
+        let bytes = rest.len().min(SEND_BYTES_MAX) as u32;
+        let entry = opcode::Send::new(types::Fd(sending.socket), rest.as_ptr(), bytes)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
+        self.push(entry.build().user_data(Operation::Send.of(conn)));
+    }
+
+    fn cancel(&mut self, tag: u64) {
+        self.push_silent(opcode::AsyncCancel::new(tag).build());
+    }
+
+    /// For operations whose own outcome says nothing: the operation they act on completes.
+    fn push_silent(&mut self, entry: squeue::Entry) {
+        self.push(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(SILENT));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if !self.waiting.is_empty() || !self.try_push(&entry) {
+            // A failure shows again in the `enter` that ends the turn.
+            let _ = self.enter_once();
+            if !self.waiting.is_empty() || !self.try_push(&entry) {
+                self.waiting.push_back(entry);
+            }
+        }
+    }
+
+    fn try_push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: whatever an entry points to outlives the operation: receive buffers are `buffers`,
+        // bytes to send are in `sends` until their completion, the time value is `timer`. None of
+        // them is freed before the ring (see `Drop`), and none moves: a `Vec`'s heap stays in place.
+        unsafe { self.uring.submission().push(entry).is_ok() }
+    }
+
+    fn enter_once(&mut self) -> io::Result<()> {
+        let submissions = self.uring.submission().len() as u32;
+        // SAFETY: no argument is passed, so none can be invalid.
+        let entered = unsafe {
+            self.uring.submitter().enter::<libc::sigset_t>(submissions, 0, ENTER_GETEVENTS, None)
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            // Try again after taking completions, or after other processes gave memory back.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// Waits until the kernel has let go of the memory it was lent, or leaks that memory.
+    fn drop(&mut self) {
+        let everything = types::CancelBuilder::any();
+        let patience = types::Timespec::from(Duration::from_secs(1));
+        let outcome = self.uring.submitter().register_sync_cancel(Some(patience), everything);
+        let quiet = match outcome {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        // SAFETY: the fields are not used after this; the ring goes before what it points to.
+        unsafe {
+            ManuallyDrop::drop(&mut self.uring);
+            if quiet {
+                ManuallyDrop::drop(&mut self.buffers);
+                ManuallyDrop::drop(&mut self.sends);
+            } else {
+                mem::forget(mem::take(&mut self.timer));
+            }
+        }
+    }
+}
+
+/// What an operation's user data says: the kind in the highest 4 bits, then 28 bits of generation,
+/// then the slot (or the number of the listener).
+#[derive(Clone, Copy)]
+enum Operation {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    Timer = 4,
+}
+
+impl Operation {
+    fn of(self, conn: ConnId) -> u64 {
+        self.tag(conn.slot, conn.generation)
+    }
+
+    fn tag(self, slot: u32, generation: u32) -> u64 {
+        (self as u64) << 60 | u64::from(generation & GENERATION_MAX) << 32 | u64::from(slot)
+    }
+
+    fn of_tag(tag: u64) -> Option<Self> {
+        match tag >> 60 {
+            1 => Some(Self::Accept),
+            2 => Some(Self::Receive),
+            3 => Some(Self::Send),
+            4 => Some(Self::Timer),
+            _ => None,
+        }
+    }
+}
+
+/// An operation's result as the kernel gives it: a count or a negated error number.
+fn check(result: i32) -> io::Result<u32> {
+    u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// Highest generation of a connection slot that user data can carry; 0 follows it.
+pub(super) const GENERATION_MAX: u32 = (1 << 28) - 1;
+
+/// User data of operations whose completion is not looked at.
+const SILENT: u64 = 0;
+
+/// Entries of the submission queue; a full one is submitted at once.
+const SUBMISSIONS: u32 = 1024;
+
+/// Entries of the completion queue; past it the kernel keeps completions itself until entered.
+const COMPLETIONS: u32 = 8192;
+
+/// Most that one send operation is asked for; the rest follows as after a short send.
+const SEND_BYTES_MAX: usize = 1 << 30;
+
+/// `IORING_ENTER_GETEVENTS`: run deferred work and post its completions.
+const ENTER_GETEVENTS: u32 = 1;
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

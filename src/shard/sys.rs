@@ -1,0 +1,40 @@
+//! System calls that neither std nor socket2 has a name for.
+
+use std::{
+    fs::File,
+    io, mem,
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
+    sync::Arc,
+};
+
+use glommio::io::BufferedFile;
+
+/// A blocking eventfd: readable once written to, by the kernel or by another thread.
+pub(super) fn new_eventfd() -> io::Result<Arc<File>> {
+    // SAFETY: creates a descriptor from constants.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    match fd {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the descriptor is new and nobody else owns it.
+        fd => Ok(Arc::new(unsafe { File::from_raw_fd(fd) })),
+    }
+}
+
+/// The descriptor as a file that glommio's reactor can wait for.
+pub(super) fn glommio_file(fd: OwnedFd) -> BufferedFile {
+    // SAFETY: the descriptor is open and its ownership passes on.
+    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// The CPUs this process may run on, in ascending order (`taskset`, cgroup cpusets).
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: all-zero is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size to the set.
+    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is below the size of the set.
+    let allowed = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
+    Ok((0..libc::CPU_SETSIZE as usize).filter(allowed).collect())
+}

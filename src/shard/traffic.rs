@@ -1,0 +1,313 @@
+//! What happens to connections: completions become the broker's input, its effects become operations.
+//!
+//! The one place that moves a connection from phase to phase. Each input to the broker is followed by
+//! carrying out its effects, so the broker and the table never disagree about who is there.
+
+use std::{io, net::Shutdown, os::fd::OwnedFd};
+
+use socket2::SockRef;
+use tracing::warn;
+
+use super::{
+    Shard,
+    connections::{Connection, Phase, Socket, origin},
+    ring::{Event, Received},
+};
+use crate::{base::ConnId, broker::Effect};
+
+impl Shard {
+    /// Takes in one completion.
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Accepted { listener, socket, more } => self.accepted(listener, socket, more),
+            Event::Received { conn, what, more } => self.received(conn, what, more),
+            Event::Sent { conn, result, buffer } => self.sent(conn, result, buffer),
+            Event::TimerFired => self.timer = None,
+        }
+    }
+
+    fn accepted(&mut self, listener: u32, socket: io::Result<OwnedFd>, more: bool) {
+        if !more && let Some(listener) = self.listeners.get_mut(listener as usize) {
+            listener.accepting = false;
+        }
+        match socket {
+            Ok(socket) => self.admit(socket.into()),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                // Mostly descriptors or memory: trying at once would spin.
+                self.accept_again = Some(self.now.plus_millis(ACCEPT_PAUSE_MILLIS));
+                if let Some(suppressed) = self.accept_failed.admit(self.now) {
+                    warn!(%error, suppressed, "cannot accept connections, trying again shortly");
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: socket2::Socket) {
+        if !self.is_running() {
+            return;
+        }
+        let Some(permit) = self.count.admit() else {
+            if let Some(suppressed) = self.refused.admit(self.now) {
+                warn!(suppressed, "connection refused: connections_max is reached");
+            }
+            return;
+        };
+        // Either fails only if the peer has gone already.
+        let (Ok(()), Ok(origin)) = (socket.set_tcp_nodelay(true), origin(&socket)) else { return };
+        self.adopt(Socket { fd: socket.into(), origin, permit }, &[]);
+    }
+
+    /// Takes over a socket, accepted here or moved here with the bytes that were read from it.
+    pub(super) fn adopt(&mut self, socket: Socket, bytes: &[u8]) {
+        let origin = socket.origin;
+        let conn = self.connections.insert(Connection::new(socket));
+        self.broker.open(self.now, conn, origin);
+        if !bytes.is_empty() {
+            self.broker.receive(self.now, conn, bytes);
+        }
+        self.apply_effects();
+        self.to_receive.push(conn);
+    }
+
+    fn received(&mut self, conn: ConnId, what: Received, more: bool) {
+        let Some(found) = self.connections.get(conn) else {
+            debug_assert!(false, "a slot lives until its last completion");
+            return;
+        };
+        if !more {
+            found.receiving = false;
+            self.to_receive.push(conn);
+        }
+        found.ended |= matches!(what, Received::End | Received::Failed(_));
+        match (what, &mut found.phase) {
+            (Received::Bytes(filled), phase) => {
+                match phase {
+                    Phase::Open => self.broker.receive(self.now, conn, self.ring.bytes(&filled)),
+                    Phase::Moving { bytes, .. } => bytes.extend(self.ring.bytes(&filled)),
+                    Phase::Draining { .. } | Phase::Lingering | Phase::Closing => {}
+                }
+                self.ring.give_back(filled);
+            }
+            (Received::End, Phase::Open) => self.peer_closed(conn),
+            (Received::Failed(error), Phase::Open) => self.lost(conn, error),
+            (Received::Failed(_), Phase::Draining { .. }) => self.close_now(conn),
+            (Received::End | Received::Failed(_) | Received::Nothing, _) => {}
+        }
+        self.apply_effects();
+        self.proceed(conn);
+    }
+
+    fn sent(&mut self, conn: ConnId, result: io::Result<()>, buffer: Vec<u8>) {
+        let Some(found) = self.connections.get(conn) else {
+            debug_assert!(false, "a slot lives until its last completion");
+            return;
+        };
+        found.sending = false;
+        match (result, found.is_open()) {
+            (Ok(()), true) => {
+                self.broker.written(self.now, conn, buffer);
+                self.to_send.push(conn);
+            }
+            (Err(error), true) => {
+                self.broker.recycle(buffer);
+                self.lost(conn, error);
+            }
+            (Ok(()), false) => self.broker.recycle(buffer),
+            (Err(_), false) => {
+                self.broker.recycle(buffer);
+                self.close_now(conn);
+            }
+        }
+        self.apply_effects();
+        self.proceed(conn);
+    }
+
+    /// The peer sends no more, but may still read what the broker has for it.
+    fn peer_closed(&mut self, conn: ConnId) {
+        let last = self.broker.take_output(conn);
+        self.broker.disconnected(self.now, conn, None);
+        self.drain(conn, last);
+    }
+
+    fn lost(&mut self, conn: ConnId, error: io::Error) {
+        self.broker.disconnected(self.now, conn, Some(error));
+        self.close_now(conn);
+    }
+
+    /// Carries out what the broker asks for.
+    pub(super) fn apply_effects(&mut self) {
+        while let Some(effect) = self.broker.pop_effect() {
+            let (Effect::Close { conn, .. }
+            | Effect::Move { conn, .. }
+            | Effect::PauseReading { conn }
+            | Effect::ResumeReading { conn }) = effect;
+            let Some(found) = self.connections.get(conn).filter(|found| found.is_open()) else {
+                continue;
+            };
+            match effect {
+                Effect::Close { last, .. } => self.drain(conn, last),
+                Effect::Move { to, bytes, .. } => {
+                    found.phase = Phase::Moving { to, bytes };
+                    if found.receiving {
+                        self.ring.cancel_receive(conn);
+                    }
+                    self.proceed(conn);
+                }
+                Effect::PauseReading { .. } => {
+                    found.paused = true;
+                    if found.receiving {
+                        self.ring.cancel_receive(conn);
+                    }
+                }
+                Effect::ResumeReading { .. } => {
+                    found.paused = false;
+                    self.to_receive.push(conn);
+                }
+            }
+        }
+    }
+
+    /// Begins the orderly end of a connection that the broker has forgotten.
+    fn drain(&mut self, conn: ConnId, last: Vec<u8>) {
+        let Some(found) = self.connections.get(conn) else { return };
+        found.phase = Phase::Draining { last };
+        self.draining.push_back((self.now.plus_millis(DRAIN_MILLIS_MAX), conn));
+        // Input is discarded from here on, even if reading was paused.
+        self.to_receive.push(conn);
+        self.proceed(conn);
+    }
+
+    /// Takes a connection that the broker has forgotten as far towards its end as it can go now.
+    fn proceed(&mut self, conn: ConnId) {
+        let Some(found) = self.connections.get(conn) else { return };
+        let busy = found.is_busy();
+        match &mut found.phase {
+            Phase::Open => {}
+            Phase::Moving { .. } | Phase::Closing if busy => {}
+            Phase::Moving { .. } => self.hand_over(conn),
+            Phase::Draining { .. } if found.sending => {}
+            Phase::Draining { last } if !last.is_empty() => {
+                let last = std::mem::take(last);
+                found.sending = true;
+                self.ring.send(conn, found.raw_fd(), last);
+            }
+            Phase::Draining { .. } => {
+                // Fails if the peer has gone; then there is nothing to wait for either.
+                let shut = SockRef::from(&found.socket.fd).shutdown(Shutdown::Write);
+                found.ended |= shut.is_err();
+                found.phase = Phase::Lingering;
+                self.lingering.push_back((self.now.plus_millis(LINGER_MILLIS_MAX), conn));
+                self.proceed(conn);
+            }
+            Phase::Lingering if found.ended => self.close_now(conn),
+            Phase::Lingering => {}
+            Phase::Closing => drop(self.connections.remove(conn)),
+        }
+    }
+
+    fn hand_over(&mut self, conn: ConnId) {
+        let Some(Connection { socket, phase: Phase::Moving { to, bytes }, .. }) =
+            self.connections.remove(conn)
+        else {
+            return;
+        };
+        match self.lanes.iter_mut().find(|lane| lane.to == to) {
+            Some(lane) => lane.move_connection(socket, bytes),
+            None => debug_assert!(false, "a connection moves to another shard that exists"),
+        }
+    }
+
+    /// Ends a connection as soon as the kernel lets go of it; its descriptor closes then.
+    pub(super) fn close_now(&mut self, conn: ConnId) {
+        let Some(found) = self.connections.get(conn) else { return };
+        if matches!(found.phase, Phase::Closing) {
+            return;
+        }
+        found.phase = Phase::Closing;
+        if found.is_busy() {
+            // Also ends an operation that is too far to be cancelled.
+            let _ = SockRef::from(&found.socket.fd).shutdown(Shutdown::Both);
+        }
+        if found.receiving {
+            self.ring.cancel_receive(conn);
+        }
+        if found.sending {
+            self.ring.cancel_send(conn);
+        }
+        self.proceed(conn);
+    }
+
+    /// Starts the receives that are wanted and not in the kernel.
+    pub(super) fn start_receives(&mut self) {
+        let running = self.is_running();
+        for conn in self.to_receive.drain(..) {
+            let Some(found) = self.connections.get(conn) else { continue };
+            let wanted = match found.phase {
+                Phase::Open => running && !found.paused,
+                Phase::Draining { .. } | Phase::Lingering => true,
+                Phase::Moving { .. } | Phase::Closing => false,
+            };
+            if !wanted || found.receiving || found.ended {
+                continue;
+            }
+            found.receiving = true;
+            // Until the home shard is known, a receive that ends by itself: a move needs no cancel.
+            if found.is_open() && !self.broker.is_settled(conn) {
+                self.ring.receive_once(conn, found.raw_fd());
+            } else {
+                self.ring.receive(conn, found.raw_fd());
+            }
+        }
+    }
+
+    /// Starts sending what the broker has for connections without a send in progress.
+    pub(super) fn start_sends(&mut self) {
+        while let Some(conn) = self.broker.pop_dirty() {
+            self.to_send.push(conn);
+        }
+        for conn in self.to_send.drain(..) {
+            let Some(found) = self.connections.get(conn) else { continue };
+            if !found.is_open() || found.sending {
+                continue;
+            }
+            let output = self.broker.take_output(conn);
+            if !output.is_empty() {
+                found.sending = true;
+                self.ring.send(conn, found.raw_fd(), output);
+            }
+        }
+    }
+}
+
+/// Whether an accept failed because of the connection it would have returned (see accept(2)), or
+/// because we cancelled it; the next one can be tried at once.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECANCELED
+                | libc::ECONNABORTED
+                | libc::EAGAIN
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+        )
+    )
+}
+
+/// Pause after accept ran out of descriptors or memory.
+const ACCEPT_PAUSE_MILLIS: u64 = 100;
+
+/// Time for a peer to take the bytes of a connection that closes.
+const DRAIN_MILLIS_MAX: u64 = 5_000;
+
+/// Time for a peer to close after we did.
+const LINGER_MILLIS_MAX: u64 = 1_000;

@@ -1,0 +1,88 @@
+//! Ids by hash: the table under every lookup of this module. The keys lie where
+//! the ids point, so that no text is held twice. Knows no key.
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+/// A hash table of `u32` ids. Each slot carries half of the hash, so that
+/// misses rarely look at a key and growing looks at none.
+pub(super) struct IdTable {
+    slots: HashTable<Slot>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Slot {
+    hash: u32,
+    id: u32,
+}
+
+impl IdTable {
+    pub(super) const fn new() -> Self {
+        Self { slots: HashTable::new() }
+    }
+
+    /// Whether it holds no id.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The id under `hash` whose key is the one looked for.
+    pub(super) fn find(&self, hash: u64, is_key: impl Fn(u32) -> bool) -> Option<u32> {
+        let hash = fold(hash);
+        let slot = self.slots.find(spread(hash), |slot| slot.hash == hash && is_key(slot.id))?;
+        Some(slot.id)
+    }
+
+    /// Adds an id whose key is not there yet.
+    pub(super) fn insert(&mut self, hash: u64, id: u32) {
+        let hash = fold(hash);
+        self.slots.insert_unique(spread(hash), Slot { hash, id }, |slot| spread(slot.hash));
+    }
+
+    /// Takes an id out, if it is there.
+    pub(super) fn remove(&mut self, hash: u64, id: u32) {
+        let slot = Slot { hash: fold(hash), id };
+        if let Ok(found) = self.slots.find_entry(spread(slot.hash), |other| *other == slot) {
+            found.remove();
+        }
+        let len = self.slots.len();
+        if self.slots.capacity() > SPARE_MIN && self.slots.capacity() > 8 * len {
+            self.slots.shrink_to(2 * len, |slot| spread(slot.hash));
+        }
+    }
+
+    /// Gives the key of `id` another id.
+    pub(super) fn renumber(&mut self, hash: u64, id: u32, new: u32) {
+        let slot = Slot { hash: fold(hash), id };
+        if let Some(found) = self.slots.find_mut(spread(slot.hash), |other| *other == slot) {
+            found.id = new;
+        }
+    }
+}
+
+/// The hash of one store's keys: the same for the same seed, so that a
+/// simulated run repeats.
+pub(super) fn hasher(seed: u64) -> RandomState {
+    let mut state = seed;
+    let mut next = || {
+        // SplitMix64: spreads small seeds over all bits.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    };
+    RandomState::with_seeds(next(), next(), next(), next())
+}
+
+/// The half of a hash that a slot keeps.
+const fn fold(hash: u64) -> u32 {
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+/// A full hash again: the table takes its place from the low bits, its tag from the top.
+const fn spread(hash: u32) -> u64 {
+    (hash as u64) << 32 | hash as u64
+}
+
+/// Capacity below which a table never shrinks.
+const SPARE_MIN: usize = 64;

@@ -1,0 +1,17 @@
+//! What the standard demands, in literal bytes against the real binary, each on
+//! one shard and on four. Clause ids are those of MQTT 5.0 unless marked 3.1.1.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod connect;
+mod flow;
+mod notation;
+mod publish;
+mod resume;
+mod retained;
+mod session;
+mod shutdown;
+mod subscribe;
+mod subscription_options;
+mod will;

@@ -1,0 +1,19 @@
+//! Many clients, many messages, many idle connections, on four shards. Nothing here shares code
+//! with the broker: the few packets needed are written by hand in `lean`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod exactly_once;
+mod idle;
+mod lean;
+mod throughput;
+
+use std::sync::{Mutex, MutexGuard};
+
+/// Each test wants the machine for itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    // A test that failed leaves nothing behind that the next could trip over.
+    MACHINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
