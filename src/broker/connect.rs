@@ -12,7 +12,9 @@ use crate::{
     session::{Session, Will as StoredWill},
 };
 
-use super::{Broker, Effect, Flow, close::Cause, packet_log, publish::is_reserved};
+use super::{
+    Broker, Effect, Flow, close::Cause, connection::Connection, packet_log, publish::is_reserved,
+};
 
 /// The properties of CONNECT that are about the session or the connection.
 struct ConnectProperties<'a> {
@@ -50,8 +52,11 @@ impl Broker {
         };
         let home = self.home_of_client(client.as_str());
         if home != self.shard {
-            self.forget(conn);
-            self.effects.push_back(Effect::Move { conn, to: home, bytes: rest.to_vec() });
+            if let Some(connection) = self.forget(conn) {
+                let Connection { origin, .. } = *connection;
+                let bytes = rest.to_vec();
+                self.effects.push_back(Effect::Move { conn, to: home, origin, bytes });
+            }
             return Flow::Gone;
         }
         packet_log::received_connect(&connect);
@@ -110,7 +115,7 @@ impl Broker {
             return Err((ReasonCode::BadAuthenticationMethod, "unknown authentication method"));
         }
         let origin = self.connections.get(conn).map(|connection| connection.origin);
-        if !origin.is_some_and(|origin| auth::admits(self.anonymous, origin.local)) {
+        if !origin.is_some_and(|origin| auth::admits(self.anonymous, origin.is_local)) {
             return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
         }
         let Some(will) = &connect.will else { return Ok(()) };

@@ -17,8 +17,8 @@ use super::ack_line::AckLine;
 pub struct Origin {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The address it connected to.
-    pub local: SocketAddr,
+    /// Whether it connected to a loopback address of this machine.
+    pub is_local: bool,
 }
 
 /// One network connection.

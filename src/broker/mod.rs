@@ -76,6 +76,8 @@ pub enum Effect {
         conn: ConnId,
         /// Its home.
         to: ShardId,
+        /// Where it comes from, to be told there.
+        origin: Origin,
         /// All that was read from it, CONNECT first.
         bytes: Vec<u8>,
     },

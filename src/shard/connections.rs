@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use super::ring::GENERATION_MAX;
+use super::ring::{GENERATION_MAX, SendId};
 use crate::{
     base::{ConnId, ShardId},
     broker::Origin,
@@ -21,7 +21,6 @@ use crate::{
 /// One socket with its place in the count of open connections.
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
-    pub(super) origin: Origin,
     /// Counts the connection until the socket closes, wherever that happens.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Permit,
@@ -33,8 +32,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// A receive is in the kernel. The slot must not be freed before its last completion.
     pub(super) receiving: bool,
-    /// A send is in the kernel; the same.
-    pub(super) sending: bool,
+    /// The send that is in the kernel; the same.
+    pub(super) sending: Option<SendId>,
     /// The broker wants no more input for now.
     pub(super) paused: bool,
     /// The peer sends no more.
@@ -45,10 +44,10 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// Bytes go to and come from the broker.
     Open,
-    /// To be handed to another shard once no operation is left, with the bytes read so far.
-    Moving { to: ShardId, bytes: Vec<u8> },
+    /// To be handed to another shard once no operation is left.
+    Moving(Box<Move>),
     /// What is being sent goes out, then these last bytes, then the end of our stream.
-    Draining { last: Vec<u8> },
+    Draining { last: Option<Box<Vec<u8>>> },
     /// Everything is sent. Reads on until the peer has closed: closing with unread input would make
     /// the kernel send a reset, which can destroy those last bytes on their way.
     Lingering,
@@ -56,11 +55,19 @@ pub(super) enum Phase {
     Closing,
 }
 
+/// What goes to another shard with a socket.
+pub(super) struct Move {
+    pub(super) to: ShardId,
+    pub(super) origin: Origin,
+    /// What was read from it so far.
+    pub(super) bytes: Vec<u8>,
+}
+
 impl Connection {
     /// A connection at its start, with nothing in the kernel.
     pub(super) fn new(socket: Socket) -> Self {
         let phase = Phase::Open;
-        Self { socket, phase, receiving: false, sending: false, paused: false, ended: false }
+        Self { socket, phase, receiving: false, sending: None, paused: false, ended: false }
     }
 
     /// Its descriptor, for an operation.
@@ -75,7 +82,7 @@ impl Connection {
 
     /// Whether the kernel has an operation on it.
     pub(super) fn is_busy(&self) -> bool {
-        self.receiving || self.sending
+        self.receiving || self.sending.is_some()
     }
 }
 
@@ -172,14 +179,15 @@ impl Drop for Permit {
     }
 }
 
-/// The two ends of an accepted socket.
+/// Where an accepted socket comes from.
 pub(super) fn origin(socket: &socket2::Socket) -> std::io::Result<Origin> {
     let address = |address: socket2::SockAddr| {
         address.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable.into())
     };
     let (peer, local): (std::io::Result<SocketAddr>, std::io::Result<SocketAddr>) =
         (socket.peer_addr().and_then(address), socket.local_addr().and_then(address));
-    Ok(Origin { peer: peer?, local: local? })
+    let is_local = local?.ip().to_canonical().is_loopback();
+    Ok(Origin { peer: peer?, is_local })
 }
 
 #[cfg(test)]
@@ -188,10 +196,8 @@ mod tests {
 
     fn connection(count: &Arc<ConnectionCount>) -> Option<Connection> {
         let permit = count.admit()?;
-        let address: SocketAddr = ([127, 0, 0, 1], 1883).into();
         let fd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
-        let origin = Origin { peer: address, local: address };
-        Some(Connection::new(Socket { fd, origin, permit }))
+        Some(Connection::new(Socket { fd, permit }))
     }
 
     #[test]

@@ -12,7 +12,10 @@ use glommio::{
     channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender},
 };
 
-use super::{bell::Bell, connections::Socket};
+use super::{
+    bell::Bell,
+    connections::{Move, Socket},
+};
 use crate::{
     base::{ShardId, Time},
     broker::{Broker, MeshMessage},
@@ -22,8 +25,8 @@ use crate::{
 pub(super) enum LaneMessage {
     /// Messages from broker to broker.
     Mesh(Vec<MeshMessage>),
-    /// A connection whose home is the receiver, with the bytes already read from it.
-    Connection { socket: Socket, bytes: Vec<u8> },
+    /// A connection whose home is the receiver.
+    Connection { socket: Socket, moved: Box<Move> },
     /// At shutdown: the sender will not start anything new on this lane.
     Flushed,
 }
@@ -71,7 +74,7 @@ pub(super) struct LaneOut {
     sender: Rc<ConnectedSender<LaneMessage>>,
     overflow: Rc<Overflow>,
     /// Connections that wait for room: at most as many as there are connections.
-    moving: VecDeque<(Socket, Vec<u8>)>,
+    moving: VecDeque<(Socket, Box<Move>)>,
     flush: Flush,
     /// Cancelled when dropped.
     _waits_for_room: Task<()>,
@@ -101,8 +104,8 @@ impl LaneOut {
     }
 
     /// Hands a connection over once there is room.
-    pub(super) fn move_connection(&mut self, socket: Socket, bytes: Vec<u8>) {
-        self.moving.push_back((socket, bytes));
+    pub(super) fn move_connection(&mut self, socket: Socket, moved: Box<Move>) {
+        self.moving.push_back((socket, moved));
     }
 
     /// Sends [`LaneMessage::Flushed`] once nothing waits in front of it.
@@ -120,8 +123,8 @@ impl LaneOut {
     /// Sends what waits for this lane while there is room.
     pub(super) fn pump(&mut self, broker: &mut Broker, now: Time) {
         while !self.overflow.full.get() {
-            let message = if let Some((socket, bytes)) = self.moving.pop_front() {
-                LaneMessage::Connection { socket, bytes }
+            let message = if let Some((socket, moved)) = self.moving.pop_front() {
+                LaneMessage::Connection { socket, moved }
             } else if broker.mesh_waiting(self.to) {
                 LaneMessage::Mesh(broker.take_mesh(now, self.to))
             } else if self.flush == Flush::Wanted {

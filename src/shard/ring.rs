@@ -10,6 +10,7 @@ use std::{
     fs::File,
     io, mem,
     mem::ManuallyDrop,
+    num::NonZeroU32,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     sync::atomic::{Ordering, fence},
     time::Duration,
@@ -48,8 +49,9 @@ pub(super) enum Received {
 pub(super) struct Ring {
     uring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<BufferPool>,
-    /// Sends in progress, by connection slot: at most one a connection.
+    /// Sends in progress, by [`SendId`]; a place without one is free.
     sends: ManuallyDrop<Vec<Option<Sending>>>,
+    free_sends: Vec<SendId>,
     /// Operations that found the submission queue full and the kernel unwilling to take it.
     waiting: VecDeque<squeue::Entry>,
     /// Completions taken from the kernel and not yet handed out.
@@ -58,8 +60,24 @@ pub(super) struct Ring {
     timer: Box<types::Timespec>,
 }
 
+/// Names a send until its [`Event::Sent`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SendId(NonZeroU32);
+
+impl SendId {
+    /// The name of the send at that place.
+    fn at(place: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place as u32))
+    }
+
+    fn place(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 /// Bytes that the kernel may be reading.
 struct Sending {
+    conn: ConnId,
     socket: RawFd,
     buffer: Vec<u8>,
     sent: usize,
@@ -80,6 +98,7 @@ impl Ring {
             uring: ManuallyDrop::new(uring),
             buffers: ManuallyDrop::new(buffers),
             sends: ManuallyDrop::default(),
+            free_sends: Vec::new(),
             waiting: VecDeque::new(),
             harvested: VecDeque::new(),
             timer: Box::default(),
@@ -116,21 +135,23 @@ impl Ring {
         self.cancel(Operation::Receive.of(conn));
     }
 
-    /// Sends all of `buffer`, which must not be empty. One send a connection at a time.
-    pub(super) fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) {
+    /// Sends all of `buffer`, which must not be empty. One send a connection at a time, or their
+    /// bytes mix.
+    pub(super) fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) -> SendId {
         debug_assert!(!buffer.is_empty());
-        let slot = conn.slot as usize;
-        if slot >= self.sends.len() {
-            self.sends.resize_with(slot + 1, || None);
-        }
-        let before = self.sends[slot].replace(Sending { socket, buffer, sent: 0 });
+        let send = self.free_sends.pop().unwrap_or_else(|| {
+            self.sends.push(None);
+            SendId::at(self.sends.len() - 1)
+        });
+        let before = self.sends[send.place()].replace(Sending { conn, socket, buffer, sent: 0 });
         assert!(before.is_none(), "the kernel may still be reading the buffer before");
-        self.push_send(conn);
+        self.push_send(send);
+        send
     }
 
     /// Ends a send in progress; its event comes with an error unless all was sent.
-    pub(super) fn cancel_send(&mut self, conn: ConnId) {
-        self.cancel(Operation::Send.of(conn));
+    pub(super) fn cancel_send(&mut self, send: SendId) {
+        self.cancel(Operation::Send.tag(send.place() as u32, 0));
     }
 
     /// Starts the timer. It must not be running.
@@ -232,7 +253,7 @@ impl Ring {
             Operation::Receive => {
                 Event::Received { conn, what: self.received(result, entry.flags()), more }
             }
-            Operation::Send => return self.sent(conn, result),
+            Operation::Send => return self.sent(SendId::at(conn.slot as usize), result),
             Operation::Timer => Event::TimerFired,
         })
     }
@@ -262,35 +283,36 @@ impl Ring {
     }
 
     /// A short send goes on from its place and makes no event.
-    fn sent(&mut self, conn: ConnId, result: io::Result<u32>) -> Option<Event> {
-        let place = self.sends.get_mut(conn.slot as usize)?;
+    fn sent(&mut self, send: SendId, result: io::Result<u32>) -> Option<Event> {
+        let place = self.sends.get_mut(send.place())?;
         let sending = place.as_mut()?;
         let result = match result {
             Ok(bytes) => {
                 sending.sent += bytes as usize;
                 if sending.sent < sending.buffer.len() {
-                    self.push_send(conn);
+                    self.push_send(send);
                     return None;
                 }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.push_send(conn);
+                self.push_send(send);
                 return None;
             }
             Err(error) => Err(error),
         };
-        let buffer = place.take().map(|sending| sending.buffer)?;
+        let Sending { conn, buffer, .. } = place.take()?;
+        self.free_sends.push(send);
         Some(Event::Sent { conn, result, buffer })
     }
 
-    fn push_send(&mut self, conn: ConnId) {
-        let Some(Some(sending)) = self.sends.get(conn.slot as usize) else { return };
+    fn push_send(&mut self, send: SendId) {
+        let Some(Some(sending)) = self.sends.get(send.place()) else { return };
         let rest = &sending.buffer[sending.sent..];
         let bytes = rest.len().min(SEND_BYTES_MAX) as u32;
         let entry = opcode::Send::new(types::Fd(sending.socket), rest.as_ptr(), bytes)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
-        self.push(entry.build().user_data(Operation::Send.of(conn)));
+        self.push(entry.build().user_data(Operation::Send.tag(send.place() as u32, 0)));
     }
 
     fn cancel(&mut self, tag: u64) {
@@ -360,7 +382,7 @@ impl Drop for Ring {
 }
 
 /// What an operation's user data says: the kind in the highest 4 bits, then 28 bits of generation,
-/// then the slot (or the number of the listener).
+/// then the slot (or the number of the listener or of the send).
 #[derive(Clone, Copy)]
 enum Operation {
     Accept = 1,

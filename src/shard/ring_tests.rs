@@ -63,13 +63,13 @@ fn a_send_to_a_closed_peer_fails_and_returns_its_buffer() {
 fn a_cancelled_send_ends_short_with_an_error() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let mut ring = ring();
-    ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000]);
+    let send = ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000]);
     ring.enter().unwrap();
     assert!(!ring.has_completions());
-    ring.cancel_send(CONN);
+    ring.cancel_send(send);
     // What was sent so far makes the operation end short; the rest is asked for once more.
     ring.enter().unwrap();
-    ring.cancel_send(CONN);
+    ring.cancel_send(send);
     let _ = ours.shutdown(std::net::Shutdown::Both);
     let Event::Sent { result: Err(_), buffer, .. } = event(&mut ring) else { panic!() };
     assert_eq!(buffer.len(), 5_000_000);

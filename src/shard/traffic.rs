@@ -10,10 +10,13 @@ use tracing::warn;
 
 use super::{
     Shard,
-    connections::{Connection, Phase, Socket, origin},
+    connections::{Connection, Move, Phase, Socket, origin},
     ring::{Event, Received},
 };
-use crate::{base::ConnId, broker::Effect};
+use crate::{
+    base::ConnId,
+    broker::{Effect, Origin},
+};
 
 impl Shard {
     /// Takes in one completion.
@@ -55,12 +58,11 @@ impl Shard {
         };
         // Either fails only if the peer has gone already.
         let (Ok(()), Ok(origin)) = (socket.set_tcp_nodelay(true), origin(&socket)) else { return };
-        self.adopt(Socket { fd: socket.into(), origin, permit }, &[]);
+        self.adopt(Socket { fd: socket.into(), permit }, origin, &[]);
     }
 
     /// Takes over a socket, accepted here or moved here with the bytes that were read from it.
-    pub(super) fn adopt(&mut self, socket: Socket, bytes: &[u8]) {
-        let origin = socket.origin;
+    pub(super) fn adopt(&mut self, socket: Socket, origin: Origin, bytes: &[u8]) {
         let conn = self.connections.insert(Connection::new(socket));
         self.broker.open(self.now, conn, origin);
         if !bytes.is_empty() {
@@ -84,7 +86,7 @@ impl Shard {
             (Received::Bytes(filled), phase) => {
                 match phase {
                     Phase::Open => self.broker.receive(self.now, conn, self.ring.bytes(&filled)),
-                    Phase::Moving { bytes, .. } => bytes.extend(self.ring.bytes(&filled)),
+                    Phase::Moving(moving) => moving.bytes.extend(self.ring.bytes(&filled)),
                     Phase::Draining { .. } | Phase::Lingering | Phase::Closing => {}
                 }
                 self.ring.give_back(filled);
@@ -103,7 +105,7 @@ impl Shard {
             debug_assert!(false, "a slot lives until its last completion");
             return;
         };
-        found.sending = false;
+        found.sending = None;
         match (result, found.is_open()) {
             (Ok(()), true) => {
                 self.broker.written(self.now, conn, buffer);
@@ -147,8 +149,8 @@ impl Shard {
             };
             match effect {
                 Effect::Close { last, .. } => self.drain(conn, last),
-                Effect::Move { to, bytes, .. } => {
-                    found.phase = Phase::Moving { to, bytes };
+                Effect::Move { to, origin, bytes, .. } => {
+                    found.phase = Phase::Moving(Box::new(Move { to, origin, bytes }));
                     if found.receiving {
                         self.ring.cancel_receive(conn);
                     }
@@ -171,6 +173,7 @@ impl Shard {
     /// Begins the orderly end of a connection that the broker has forgotten.
     fn drain(&mut self, conn: ConnId, last: Vec<u8>) {
         let Some(found) = self.connections.get(conn) else { return };
+        let last = (!last.is_empty()).then(|| Box::new(last));
         found.phase = Phase::Draining { last };
         self.draining.push_back((self.now.plus_millis(DRAIN_MILLIS_MAX), conn));
         // Input is discarded from here on, even if reading was paused.
@@ -184,15 +187,14 @@ impl Shard {
         let busy = found.is_busy();
         match &mut found.phase {
             Phase::Open => {}
-            Phase::Moving { .. } | Phase::Closing if busy => {}
-            Phase::Moving { .. } => self.hand_over(conn),
-            Phase::Draining { .. } if found.sending => {}
-            Phase::Draining { last } if !last.is_empty() => {
-                let last = std::mem::take(last);
-                found.sending = true;
-                self.ring.send(conn, found.raw_fd(), last);
+            Phase::Moving(_) | Phase::Closing if busy => {}
+            Phase::Moving(_) => self.hand_over(conn),
+            Phase::Draining { .. } if found.sending.is_some() => {}
+            Phase::Draining { last: last @ Some(_) } => {
+                let last = last.take().map(|last| *last).unwrap_or_default();
+                found.sending = Some(self.ring.send(conn, found.raw_fd(), last));
             }
-            Phase::Draining { .. } => {
+            Phase::Draining { last: None } => {
                 // Fails if the peer has gone; then there is nothing to wait for either.
                 let shut = SockRef::from(&found.socket.fd).shutdown(Shutdown::Write);
                 found.ended |= shut.is_err();
@@ -207,13 +209,13 @@ impl Shard {
     }
 
     fn hand_over(&mut self, conn: ConnId) {
-        let Some(Connection { socket, phase: Phase::Moving { to, bytes }, .. }) =
+        let Some(Connection { socket, phase: Phase::Moving(moving), .. }) =
             self.connections.remove(conn)
         else {
             return;
         };
-        match self.lanes.iter_mut().find(|lane| lane.to == to) {
-            Some(lane) => lane.move_connection(socket, bytes),
+        match self.lanes.iter_mut().find(|lane| lane.to == moving.to) {
+            Some(lane) => lane.move_connection(socket, moving),
             None => debug_assert!(false, "a connection moves to another shard that exists"),
         }
     }
@@ -232,8 +234,8 @@ impl Shard {
         if found.receiving {
             self.ring.cancel_receive(conn);
         }
-        if found.sending {
-            self.ring.cancel_send(conn);
+        if let Some(send) = found.sending {
+            self.ring.cancel_send(send);
         }
         self.proceed(conn);
     }
@@ -246,7 +248,7 @@ impl Shard {
             let wanted = match found.phase {
                 Phase::Open => running && !found.paused,
                 Phase::Draining { .. } | Phase::Lingering => true,
-                Phase::Moving { .. } | Phase::Closing => false,
+                Phase::Moving(_) | Phase::Closing => false,
             };
             if !wanted || found.receiving || found.ended {
                 continue;
@@ -268,13 +270,12 @@ impl Shard {
         }
         for conn in self.to_send.drain(..) {
             let Some(found) = self.connections.get(conn) else { continue };
-            if !found.is_open() || found.sending {
+            if !found.is_open() || found.sending.is_some() {
                 continue;
             }
             let output = self.broker.take_output(conn);
             if !output.is_empty() {
-                found.sending = true;
-                self.ring.send(conn, found.raw_fd(), output);
+                found.sending = Some(self.ring.send(conn, found.raw_fd(), output));
             }
         }
     }

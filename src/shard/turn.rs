@@ -90,7 +90,9 @@ impl Shard {
         self.now = self.clock.now();
         match message {
             LaneMessage::Mesh(batch) => self.broker.receive_mesh(self.now, from, batch),
-            LaneMessage::Connection { socket, bytes } => self.adopt(socket, &bytes),
+            LaneMessage::Connection { socket, moved } => {
+                self.adopt(socket, moved.origin, &moved.bytes);
+            }
             LaneMessage::Flushed => self.lane_ended(from),
         }
     }
