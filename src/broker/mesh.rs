@@ -51,6 +51,8 @@ pub(super) enum Mesh {
 #[derive(Debug)]
 pub(super) struct Forward {
     pub(super) publication: Arc<Publication>,
+    /// Stamp of the receiver's last index change that the sender had applied.
+    pub(super) index_known: u64,
     /// Whether the receiver matches it against its ordinary subscriptions.
     pub(super) ordinary: bool,
     /// Members of shared subscriptions that were chosen for it.
@@ -108,6 +110,8 @@ struct Lane {
     index_applied: u64,
     /// The peer has stored our retained messages up to this stamp.
     retain_applied: u64,
+    /// We have applied the peer's index changes up to this stamp.
+    index_known: u64,
     /// Index changes of the peer, by stamp, that we applied and confirm once
     /// our retained messages up to the second stamp are stored.
     to_confirm: VecDeque<(u64, u64)>,
@@ -191,6 +195,11 @@ impl Peers {
         self.index_stamp
     }
 
+    /// Stamp of that peer's last index change that we applied.
+    pub(super) fn index_known(&self, of: ShardId) -> u64 {
+        self.lanes[of.index()].index_known
+    }
+
     /// Whether every peer has applied our index changes up to `stamp`.
     pub(super) fn index_applied(&self, stamp: u64) -> bool {
         self.others().all(|shard| self.lanes[shard.index()].index_applied >= stamp)
@@ -233,7 +242,9 @@ impl Peers {
     /// subscriber then finds there what it did not get live.
     fn applied_change(&mut self, of: ShardId, stamp: u64) {
         let retained_before = self.stamp;
-        self.lanes[of.index()].to_confirm.push_back((stamp, retained_before));
+        let lane = &mut self.lanes[of.index()];
+        lane.index_known = stamp;
+        lane.to_confirm.push_back((stamp, retained_before));
         self.confirm(of);
     }
 
@@ -359,8 +370,12 @@ mod tests {
     fn a_lane_is_full_of_bytes_too() {
         let mut peers = Peers::new(ShardId(0), 2);
         let message = publication();
-        let forward =
-            || Forward { publication: message.clone(), ordinary: true, shared: SmallVec::new() };
+        let forward = || Forward {
+            publication: message.clone(),
+            index_known: 0,
+            ordinary: true,
+            shared: SmallVec::new(),
+        };
         peers.lanes[1].waiting_bytes = limits::LANE_BYTES_MAX - 1;
         assert!(!peers.any_full());
         peers.send(ShardId(1), Mesh::Publish(forward()));

@@ -181,7 +181,7 @@ impl Broker {
         if qos == QoS::ExactlyOnce && session.inbox.contains(id) {
             return Ok(false);
         }
-        let unacknowledged = session.inbox.len() + connection.ack_line.len();
+        let unacknowledged = session.inbox.len() + connection.ack_line.last_acks();
         if connection.version == Version::V5
             && unacknowledged >= usize::from(self.limits.receive_maximum)
         {

@@ -50,14 +50,15 @@ impl Broker {
     }
 
     /// Notes that a retained message reaches a session live, so that an older
-    /// one on its topic is not sent behind it.
-    pub(super) fn note_live(&mut self, key: SessionKey, message: &Message<'_>) {
+    /// one on its topic is not sent behind it. `index_known` is the stamp of our
+    /// last index change that the publisher's shard had applied.
+    pub(super) fn note_live(&mut self, key: SessionKey, message: &Message<'_>, index_known: u64) {
         if message.retain
             && let Some(session) = self.sessions.get_mut(key)
             && !session.fetches.is_empty()
         {
             let topic_hash = self.placement.hash_one(message.topic.as_str());
-            session.fetches.note_live(topic_hash);
+            session.fetches.note_live(topic_hash, index_known);
         }
     }
 
@@ -72,7 +73,8 @@ impl Broker {
         let is_busy =
             connection.output.len() >= limits::OUTPUT_BYTES_HIGH || session.outbox.queue_len() > 0;
         let Some(fetch) = session.fetches.front() else { return };
-        if is_busy || fetch.awaited.is_some() {
+        let has_started = self.peers.index_applied(fetch.starts_at);
+        if is_busy || fetch.awaited.is_some() || !has_started {
             return;
         }
         self.queries += 1;

@@ -120,7 +120,7 @@ impl Broker {
         self.index.matches(publication.message.topic, &mut matches);
         let Matches { local, shards, shared, .. } = &mut matches;
         let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
-        self.deliver_local(publication, local, publisher);
+        self.deliver_local(publication, local, publisher, u64::MAX);
         self.forward(publication, *shards, shared);
         self.matches = matches;
         has_takers
@@ -132,7 +132,7 @@ impl Broker {
         if forward.ordinary {
             let mut matches = std::mem::take(&mut self.matches);
             self.index.matches_local(publication.message.topic, &mut matches);
-            self.deliver_local(&mut publication, &mut matches.local, None);
+            self.deliver_local(&mut publication, &mut matches.local, None, forward.index_known);
             self.matches = matches;
         }
         for chosen in forward.shared {
@@ -176,12 +176,14 @@ impl Broker {
     }
 
     /// Delivers to the subscribers of this shard. A session with several
-    /// matching subscriptions gets the message once.
+    /// matching subscriptions gets the message once. `index_known` is the stamp
+    /// of our last index change that its shard had applied.
     fn deliver_local(
         &mut self,
         publication: &mut Lazy<'_>,
         local: &mut Vec<LocalMatch>,
         publisher: Option<SessionKey>,
+        index_known: u64,
     ) {
         if publisher.is_some() {
             // MQTT-3.8.3-3.
@@ -194,7 +196,7 @@ impl Broker {
         let is_fan_out = local.len() > 1;
         self.wire_form.key = None;
         for same in local.chunk_by(|a, b| a.session == b.session) {
-            self.note_live(same[0].session, &publication.message);
+            self.note_live(same[0].session, &publication.message, index_known);
             let mut grant = Grant::new(&publication.message, &same[0].options);
             for other in &same[1..] {
                 grant.merge(&publication.message, &other.options);
@@ -227,6 +229,7 @@ impl Broker {
             let here = chosen.iter().filter(|(at, _)| *at == shard);
             let forward = Forward {
                 publication: publication.keep(),
+                index_known: self.peers.index_known(shard),
                 ordinary: ordinary.contains(shard),
                 shared: here.map(|(_, member)| member.clone()).collect(),
             };
@@ -253,7 +256,8 @@ impl Broker {
                 let next = ChosenMember { filter, session: other.session, hops: hops + 1 };
                 let publication = publication.keep();
                 let shared = [next].into_iter().collect();
-                let forward = Forward { publication, ordinary: false, shared };
+                let index_known = self.peers.index_known(other.shard);
+                let forward = Forward { publication, index_known, ordinary: false, shared };
                 self.peers.send(other.shard, Mesh::Publish(forward));
             }
             _ => {

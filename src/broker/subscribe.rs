@@ -27,8 +27,6 @@ pub(super) struct PendingSubAck {
     key: SessionKey,
     packet_id: PacketId,
     reasons: SmallVec<[u8; 8]>,
-    /// Retained messages to send behind it.
-    fetches: SmallVec<[Fetch; 1]>,
 }
 
 impl Broker {
@@ -50,20 +48,22 @@ impl Broker {
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
         }
-        let mut pending = PendingSubAck {
-            stamp: 0,
-            conn,
-            key,
-            packet_id: subscribe.packet_id,
-            reasons: SmallVec::new(),
-            fetches: SmallVec::new(),
-        };
+        let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
+        let mut fetches: SmallVec<[Fetch; 1]> = SmallVec::new();
         for (asked, filter) in filters {
-            let reason = self.add_subscription(key, &asked, filter, identifier, &mut pending);
-            pending.reasons.push(reason.0);
+            let reason = self.add_subscription(key, &asked, filter, identifier, &mut fetches);
+            reasons.push(reason.0);
         }
-        pending.stamp = self.peers.index_stamp();
-        self.pending_subacks.push_back(pending);
+        let stamp = self.peers.index_stamp();
+        if let Some(session) = self.sessions.get_mut(key) {
+            // They start with SUBACK, but live messages may pass before that.
+            for mut fetch in fetches {
+                fetch.starts_at = stamp;
+                session.fetches.add(fetch);
+            }
+        }
+        let packet_id = subscribe.packet_id;
+        self.pending_subacks.push_back(PendingSubAck { stamp, conn, key, packet_id, reasons });
         self.release_subacks();
         Flow::Continue
     }
@@ -108,15 +108,9 @@ impl Broker {
             && self.peers.index_applied(oldest.stamp)
             && let Some(done) = self.pending_subacks.pop_front()
         {
-            let PendingSubAck { conn, key, packet_id, reasons, fetches, .. } = done;
+            let PendingSubAck { conn, key, packet_id, reasons, .. } = done;
             let suback = SubAck { packet_id, properties: Properties::EMPTY, reasons: &reasons };
             self.reply(conn, key, &Packet::SubAck(suback));
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            for fetch in fetches {
-                if session.subscriptions.contains(&fetch.filter) {
-                    session.fetches.add(fetch);
-                }
-            }
             self.continue_fetch(key);
         }
     }
@@ -139,7 +133,7 @@ impl Broker {
         asked: &SubscribeFilter<'_>,
         filter: TopicFilter,
         identifier: Option<NonZeroU32>,
-        pending: &mut PendingSubAck,
+        fetches: &mut SmallVec<[Fetch; 1]>,
     ) -> ReasonCode {
         let Some(session) = self.sessions.get_mut(key) else {
             return ReasonCode::UnspecifiedError;
@@ -161,17 +155,20 @@ impl Broker {
             self.join(key, filter, options);
             return granted(asked.qos);
         }
-        if let Added::First = self.index.subscribe(&filter, key, options) {
-            self.peers.broadcast_change(|stamp| Mesh::Subscribed { filter: filter.clone(), stamp });
-        }
+        let added = self.index.subscribe(&filter, key, options);
         let wants_retained = match asked.retain_handling {
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => is_new,
             RetainHandling::DoNotSend => false,
         };
+        // The shards know a filter with earlier subscribers, but what they took for it
+        // may be past here and not yet at its home: their confirmation waits for that.
+        if added == Added::First || wants_retained {
+            self.peers.broadcast_change(|stamp| Mesh::Subscribed { filter: filter.clone(), stamp });
+        }
         if wants_retained {
             let shards = self.shards_with_topics_of(&filter);
-            pending.fetches.push(Fetch::new(filter, options, shards));
+            fetches.push(Fetch::new(filter, options, shards));
         }
         granted(asked.qos)
     }

@@ -15,6 +15,9 @@ pub struct Fetch {
     pub filter: TopicFilter,
     /// How they are delivered.
     pub options: SubscriptionOptions,
+    /// Stamp of the index change that must be in force everywhere before it
+    /// starts. It takes note of live messages from its creation on.
+    pub starts_at: u64,
     /// The shard that is asked now.
     pub shard: ShardId,
     /// The last shard to ask.
@@ -39,6 +42,7 @@ impl Fetch {
         Self {
             filter,
             options,
+            starts_at: 0,
             shard: first,
             last,
             after: None,
@@ -47,9 +51,10 @@ impl Fetch {
         }
     }
 
-    /// Notes that a retained message on this topic passes by live.
-    pub fn note_live(&mut self, topic_hash: u64) {
-        if self.seen.len() < SEEN_MAX {
+    /// Notes that a retained message on this topic passes by live. It counts if
+    /// its shard knew of the subscription: then all later ones pass by, too.
+    pub fn note_live(&mut self, topic_hash: u64, index_known: u64) {
+        if index_known >= self.starts_at && self.seen.len() < SEEN_MAX {
             self.seen.insert(topic_hash);
         }
     }
@@ -121,9 +126,9 @@ impl Fetches {
     }
 
     /// Notes on every walk that a retained message passes by live.
-    pub fn note_live(&mut self, topic_hash: u64) {
+    pub fn note_live(&mut self, topic_hash: u64, index_known: u64) {
         for fetch in self.walks.iter_mut().flat_map(|fetches| fetches.iter_mut()) {
-            fetch.note_live(topic_hash);
+            fetch.note_live(topic_hash, index_known);
         }
     }
 
