@@ -27,22 +27,9 @@ pub(super) struct AppliedBy {
 /// The acknowledgements that cannot leave yet. Bounded by the packet
 /// identifiers of one client.
 #[derive(Debug, Default)]
-pub(super) struct AckLine(Option<Box<Waiting>>);
+pub(super) struct AckLine(Option<Box<VecDeque<Waiting>>>);
 
-#[derive(Debug, Default)]
-struct Waiting {
-    line: VecDeque<(PublishAck, Option<AppliedBy>)>,
-    /// How many of them end their exchange.
-    last: usize,
-}
-
-impl PublishAck {
-    /// Whether it ends its exchange: after a PUBREC that does not, the inbox
-    /// has the identifier until PUBREL.
-    const fn is_last(&self) -> bool {
-        !matches!(self.kind, PacketType::PubRec) || self.reason.is_error()
-    }
-}
+type Waiting = (PublishAck, Option<AppliedBy>);
 
 impl AckLine {
     /// Whether an acknowledgement that waits for nothing may leave at once.
@@ -50,27 +37,19 @@ impl AckLine {
         self.0.is_none()
     }
 
-    /// Those that end their exchange, which the inbox does not count.
-    pub(super) fn last_acks(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.last)
-    }
-
     pub(super) fn push(&mut self, ack: PublishAck, waits_for: Option<AppliedBy>) {
-        let waiting = self.0.get_or_insert_default();
-        waiting.last += usize::from(ack.is_last());
-        waiting.line.push_back((ack, waits_for));
+        self.0.get_or_insert_default().push_back((ack, waits_for));
     }
 
     /// The next acknowledgement whose wait is over.
     pub(super) fn pop(&mut self, is_applied: impl Fn(AppliedBy) -> bool) -> Option<PublishAck> {
-        let waiting = self.0.as_mut()?;
-        let (_, waits_for) = waiting.line.front()?;
+        let line = self.0.as_mut()?;
+        let (_, waits_for) = line.front()?;
         if waits_for.is_some_and(|waits_for| !is_applied(waits_for)) {
             return None;
         }
-        let (ack, _) = waiting.line.pop_front()?;
-        waiting.last -= usize::from(ack.is_last());
-        if waiting.line.is_empty() {
+        let (ack, _) = line.pop_front()?;
+        if line.is_empty() {
             self.0 = None;
         }
         Some(ack)
@@ -95,22 +74,5 @@ mod tests {
         assert_eq!(line.pop(|waits_for| waits_for.stamp <= 7), Some(ack(1)));
         assert_eq!(line.pop(|_| false), Some(ack(2)));
         assert!(line.is_empty());
-    }
-
-    #[test]
-    fn a_pubrec_counts_only_if_it_ends_the_exchange() {
-        let mut line = AckLine::default();
-        for (kind, reason, last_acks) in [
-            (PacketType::PubRec, ReasonCode::Success, 0),
-            (PacketType::PubAck, ReasonCode::Success, 1),
-            (PacketType::PubRec, ReasonCode::NotAuthorized, 2),
-        ] {
-            line.push(PublishAck { kind, packet_id: PacketId::FIRST, reason }, None);
-            assert_eq!(line.last_acks(), last_acks);
-        }
-        for last_acks in [2, 1, 0] {
-            line.pop(|_| true);
-            assert_eq!(line.last_acks(), last_acks);
-        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) enum Cause {
     ConnectTimeout,
     /// Nothing came for 1.5 times the keep-alive.
     KeepAlive,
+    /// A reply is larger than the client's Maximum Packet Size.
+    ReplyTooLarge,
     /// Another connection serves the session now.
     TakenOver { clean_start: bool },
     /// The server ends.
@@ -48,6 +50,7 @@ impl Cause {
             Self::Faulty(error) => Some(error.reason()),
             Self::MalformedFilter(_) => Some(ReasonCode::MalformedPacket),
             Self::Refused(reason, _) => Some(*reason),
+            Self::ReplyTooLarge => Some(ReasonCode::PacketTooLarge),
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver),
             Self::Shutdown => Some(ReasonCode::ServerShuttingDown),
@@ -70,6 +73,7 @@ impl Cause {
             Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
             Self::NotConnect => "the first packet is no MQTT CONNECT".into(),
             Self::ConnectTimeout => "no CONNECT within connect_timeout_secs".into(),
+            Self::ReplyTooLarge => "a reply passes the client's Maximum Packet Size".into(),
             Self::KeepAlive => "keep-alive exceeded".into(),
             Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),
             Self::Shutdown => "the server shuts down".into(),
@@ -115,9 +119,10 @@ impl Broker {
             Property::SessionExpiryInterval(secs) => Some(secs),
             _ => None,
         });
+        let asked_none = self.connections.get(conn).is_some_and(|found| !found.asked_for_expiry);
         if let (Some(secs), Some(session)) = (expiry_secs, self.sessions.get_mut(key)) {
-            // MQTT-3.14.2.2.2: a session that was to end with the connection stays so.
-            if session.expiry_secs == 0 && secs > 0 {
+            // Section 3.14.2.2.2: a session that was to end with the connection stays so.
+            if asked_none && secs > 0 {
                 let why = "Session Expiry Interval set in DISCONNECT after 0 in CONNECT";
                 return self.close(conn, Cause::Refused(ReasonCode::ProtocolError, why));
             }
@@ -130,17 +135,20 @@ impl Broker {
     pub(super) fn connection_timer(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.timer_at = None;
-        if connection.session.is_none() {
-            self.close(conn, Cause::ConnectTimeout);
-            return;
-        }
-        if connection.paused.any() {
-            // Not read from, so its silence says nothing.
+        if connection.paused.lanes {
+            // Not read from for a reason that is ours, so its silence says nothing.
             connection.last_packet_at = self.now;
         }
-        let deadline = connection.silent_until();
+        let deadline = match connection.session {
+            Some(_) => connection.silent_until(),
+            None => {
+                let secs = u64::from(self.limits.connect_timeout_secs);
+                Some(connection.last_packet_at.plus_secs(secs))
+            }
+        };
         if deadline.is_some_and(|at| at <= self.now) {
-            self.close(conn, Cause::KeepAlive);
+            let is_settled = connection.session.is_some();
+            self.close(conn, if is_settled { Cause::KeepAlive } else { Cause::ConnectTimeout });
         } else {
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
         }
@@ -197,7 +205,10 @@ impl Broker {
             self.publish_will(key);
         }
         self.set_session_timer(key);
-        self.announce_online(key, false);
+        // After a take-over the new connection speaks for the session.
+        if !matches!(cause, Cause::TakenOver { .. }) {
+            self.announce_online(key, false);
+        }
     }
 
     fn set_session_timer(&mut self, key: SessionKey) {

@@ -21,7 +21,6 @@ struct ConnectProperties<'a> {
     session_expiry_secs: u32,
     receive_maximum: u16,
     packet_bytes_max: u32,
-    wants_problem_information: bool,
     authentication_method: Option<&'a str>,
 }
 
@@ -64,6 +63,9 @@ impl Broker {
         if let Err((reason, why)) = self.admit(conn, &connect, &properties) {
             return self.refuse(conn, reason, why);
         }
+        if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
+            return self.refuse(conn, ReasonCode::QuotaExceeded, "sessions_max reached");
+        }
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
             session_present,
@@ -73,6 +75,9 @@ impl Broker {
         };
         self.settle(conn, key, &connect, &properties, &granted);
         self.send_connack(conn, key, &connect, &granted);
+        if !self.is_settled(conn) {
+            return Flow::Gone;
+        }
         self.announce_online(key, true);
         self.pump(key);
         Flow::Continue
@@ -129,6 +134,12 @@ impl Broker {
             return Err((ReasonCode::NotAuthorized, "will on a reserved topic"));
         }
         Ok(())
+    }
+
+    /// Whether this shard's part of `sessions_max` is used up.
+    fn sessions_are_full(&self) -> bool {
+        let shards = u32::from(self.peers.shard_count());
+        self.sessions.len() >= self.limits.sessions_max.div_ceil(shards) as usize
     }
 
     /// The client's session, resumed or new. A connection that serves it now
@@ -188,7 +199,7 @@ impl Broker {
             connection.session = Some(key);
             connection.quota = properties.receive_maximum.min(self.limits.inflight_max);
             connection.packet_bytes_max = properties.packet_bytes_max;
-            connection.wants_problem_information = properties.wants_problem_information;
+            connection.asked_for_expiry = properties.session_expiry_secs > 0;
             connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
             connection.last_packet_at = self.now;
             let deadline = connection.silent_until();
@@ -308,7 +319,6 @@ impl<'a> ConnectProperties<'a> {
             session_expiry_secs: if kept { u32::MAX } else { 0 },
             receive_maximum: u16::MAX,
             packet_bytes_max: u32::MAX,
-            wants_problem_information: true,
             authentication_method: None,
         };
         for property in connect.properties.iter() {
@@ -316,9 +326,6 @@ impl<'a> ConnectProperties<'a> {
                 Property::SessionExpiryInterval(secs) => found.session_expiry_secs = secs,
                 Property::ReceiveMaximum(value) => found.receive_maximum = value,
                 Property::MaximumPacketSize(bytes) => found.packet_bytes_max = bytes,
-                Property::RequestProblemInformation(value) => {
-                    found.wants_problem_information = value;
-                }
                 Property::AuthenticationMethod(name) => found.authentication_method = Some(name),
                 _ => {}
             }

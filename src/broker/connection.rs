@@ -40,8 +40,11 @@ pub(super) struct Connection {
     pub(super) paused: Pause,
     /// Whether it is listed in [`Connections::dirty`].
     pub(super) is_dirty: bool,
-    /// Whether v5 acknowledgements may carry a Reason String.
-    pub(super) wants_problem_information: bool,
+    /// Whether CONNECT asked for a Session Expiry Interval above 0.
+    pub(super) asked_for_expiry: bool,
+    /// PUBLISHes at QoS > 0 of this connection that are not fully acknowledged:
+    /// what counts against our Receive Maximum (MQTT-4.9.0-2).
+    pub(super) unacknowledged: u16,
     /// Most unacknowledged PUBLISHes towards the client.
     pub(super) quota: u16,
     /// Largest packet that the client accepts, in bytes.
@@ -85,7 +88,8 @@ impl Connection {
             reply_bytes: 0,
             paused: Pause::default(),
             is_dirty: false,
-            wants_problem_information: true,
+            asked_for_expiry: false,
+            unacknowledged: 0,
             quota: u16::MAX,
             packet_bytes_max: u32::MAX,
             silence_max_millis: 0,

@@ -190,6 +190,11 @@ impl Peers {
         waits_for
     }
 
+    /// What the last retained message of this shard waits for, if it still does.
+    pub(super) fn last_unconfirmed_retain(&self) -> Option<AppliedBy> {
+        self.unconfirmed_retains.back().copied()
+    }
+
     /// Stamp that every peer must have applied before a SUBSCRIBE handled now is acknowledged.
     pub(super) const fn index_stamp(&self) -> u64 {
         self.index_stamp

@@ -41,7 +41,7 @@ use crate::{
     codec::{self, Frame, Packet, ReasonCode, next_frame},
     config::{AnonymousPolicy, Limits},
     message::Publication,
-    topic::{Index, Matches, Retained},
+    topic::{Cursor, Index, Matches, Retained},
 };
 
 /// What a shard's broker is made of.
@@ -107,6 +107,8 @@ pub struct Broker {
     index: Index,
     retained: Retained<Arc<Publication>>,
     retained_bytes: u64,
+    /// Where the search for expired retained messages goes on.
+    swept_to: Option<Cursor>,
     peers: Peers,
     timers: Timers,
     effects: VecDeque<Effect>,
@@ -154,6 +156,7 @@ impl Broker {
             index: Index::new(seed),
             retained: Retained::new(seed),
             retained_bytes: 0,
+            swept_to: None,
             peers: Peers::new(shard, shards),
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -203,6 +206,11 @@ impl Broker {
     /// Whether the connection has its home here: its CONNECT was accepted.
     pub fn is_settled(&self, conn: ConnId) -> bool {
         self.connections.get(conn).is_some_and(|connection| connection.session.is_some())
+    }
+
+    /// Whether input that was read waits for room in the lanes.
+    pub fn holds_input(&self) -> bool {
+        !self.paused.is_empty()
     }
 
     /// Does what is due.
@@ -319,7 +327,7 @@ impl Broker {
         let mut used = 0;
         loop {
             let Some(connection) = self.connections.get_mut(conn) else { return bytes.len() };
-            if self.peers.any_full() && connection.session.is_some() && !connection.paused.lanes {
+            if self.peers.any_full() && !connection.paused.lanes {
                 connection.paused.lanes = true;
                 self.paused.push(conn);
             }
@@ -453,7 +461,13 @@ impl Broker {
             packet_log::sending(&self.sessions, key, packet);
             let before = connection.output.len();
             packet.encode(connection.version, &mut connection.output);
-            connection.reply_bytes += connection.output.len() - before;
+            let bytes = connection.output.len() - before;
+            connection.reply_bytes += bytes;
+            if bytes > connection.packet_bytes_max as usize {
+                // MQTT-3.1.2-24, and without its answer the client cannot go on.
+                connection.output.truncate(before);
+                self.close(conn, Cause::ReplyTooLarge);
+            }
         }
     }
 }

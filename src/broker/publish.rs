@@ -49,7 +49,9 @@ impl Broker {
                 Ok(true) => {}
                 // MQTT-4.3.3-10: acknowledged again, not delivered again.
                 Ok(false) => {
-                    self.acknowledge(conn, key, publish.qos, id, ReasonCode::Success, None);
+                    // An earlier connection may have waited for its retained message to be stored.
+                    let waits_for = self.peers.last_unconfirmed_retain();
+                    self.acknowledge(conn, key, publish.qos, id, ReasonCode::Success, waits_for);
                     return Flow::Continue;
                 }
                 Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
@@ -174,18 +176,15 @@ impl Broker {
         id: PacketId,
     ) -> Result<bool, (ReasonCode, &'static str)> {
         let (Some(connection), Some(session)) =
-            (self.connections.get(conn), self.sessions.get_mut(key))
+            (self.connections.get_mut(conn), self.sessions.get_mut(key))
         else {
             return Ok(false);
         };
-        if qos == QoS::ExactlyOnce && session.inbox.contains(id) {
-            return Ok(false);
-        }
-        let unacknowledged = session.inbox.len() + connection.ack_line.last_acks();
-        if connection.version == Version::V5
-            && unacknowledged >= usize::from(self.limits.receive_maximum)
-        {
-            return Err((ReasonCode::ReceiveMaximumExceeded, "Receive Maximum exceeded"));
+        if connection.version == Version::V5 {
+            if connection.unacknowledged >= self.limits.receive_maximum {
+                return Err((ReasonCode::ReceiveMaximumExceeded, "Receive Maximum exceeded"));
+            }
+            connection.unacknowledged += 1;
         }
         Ok(qos < QoS::ExactlyOnce || session.inbox.receive(id))
     }
@@ -254,6 +253,13 @@ impl Broker {
         packet_id: PacketId,
         reason: ReasonCode,
     ) {
+        if matches!(kind, PacketType::PubAck | PacketType::PubComp) || reason.is_error() {
+            // The end of an exchange with the client's quota (section 4.9), or of one that an
+            // earlier connection has begun.
+            if let Some(connection) = self.connections.get_mut(conn) {
+                connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
+            }
+        }
         let ack = Ack { packet_id, reason, properties: Properties::EMPTY };
         let packet = match kind {
             PacketType::PubRec => Packet::PubRec(ack),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::{
     base::{SessionKey, ShardId, limits},
     message::{Message, Publication},
+    topic::TopicFilter,
 };
 
 use super::{
@@ -34,7 +35,7 @@ impl Broker {
         let topic = message.topic;
         let replaced = if message.payload.is_empty() {
             self.retained.remove(topic)
-        } else if self.retained_is_full(&message) {
+        } else if self.retained_is_full(&message) && !self.drop_expired(&message) {
             self.counters.count_drop(DropReason::RetainedFull);
             let count = self.counters.drops(DropReason::RetainedFull);
             if count.is_power_of_two() {
@@ -114,10 +115,12 @@ impl Broker {
         let options = fetch.options;
         let is_stale = |publication: &Arc<Publication>| {
             let topic = publication.message().topic.as_str();
-            fetch.is_stale(self.placement.hash_one(topic))
+            session.fetches.is_stale(self.placement.hash_one(topic))
         };
         let fresh: Vec<_> = publications.into_iter().filter(|one| !is_stale(one)).collect();
-        if !fetch.advance(next) {
+        if let Some(fetch) = session.fetches.front()
+            && !fetch.advance(next)
+        {
             session.fetches.pop();
         }
         for publication in &fresh {
@@ -139,13 +142,15 @@ impl Broker {
         }
     }
 
-    /// One page of what is stored here; expired messages are passed over.
-    fn retained_page(&self, query: RetainedQuery) -> RetainedPage {
+    /// One page of what is stored here. Expired messages that it comes by are removed.
+    fn retained_page(&mut self, query: RetainedQuery) -> RetainedPage {
         let RetainedQuery { session, tag, filter, after, messages_max } = query;
-        let mut publications = Vec::new();
+        let (mut publications, mut expired) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut take = |publication: &Arc<Publication>| {
-            if !publication.is_expired(self.now) {
+            if publication.is_expired(self.now) {
+                expired.push(publication.clone());
+            } else {
                 bytes += publication.size();
                 publications.push(publication.clone());
             }
@@ -153,7 +158,32 @@ impl Broker {
         };
         let visits = limits::RETAINED_PAGE_VISITS;
         let next = self.retained.page(&filter, after.as_ref(), visits, &mut |_, value| take(value));
+        self.remove_retained(&expired);
         RetainedPage { session, tag, publications, next }
+    }
+
+    /// Looks through some of the retained messages for expired ones; true if
+    /// there is room for `message` then. The next call goes on where this one ends.
+    fn drop_expired(&mut self, message: &Message<'_>) -> bool {
+        let Ok(all) = TopicFilter::parse("#") else { return false };
+        let mut expired = Vec::new();
+        let after = self.swept_to.take();
+        let visits = limits::RETAINED_PAGE_VISITS;
+        self.swept_to = self.retained.page(&all, after.as_ref(), visits, &mut |_, publication| {
+            if publication.is_expired(self.now) {
+                expired.push(publication.clone());
+            }
+            true
+        });
+        self.remove_retained(&expired);
+        !self.retained_is_full(message)
+    }
+
+    fn remove_retained(&mut self, publications: &[Arc<Publication>]) {
+        for publication in publications {
+            self.retained.remove(publication.message().topic);
+            self.retained_bytes -= publication.size() as u64;
+        }
     }
 
     /// Whether a message would pass this shard's part of the bounds on retained messages.

@@ -331,6 +331,11 @@ impl Broker {
         let Some(connection) = self.connections.writer(conn) else { return };
         let Connection { version, output, packet_bytes_max, .. } = connection;
         let start = output.len();
+        // An identifier takes up to five bytes.
+        let size = delivery.message.size() + 5 * delivery.identifiers.len();
+        if size + PUBLISH_OVERHEAD > limits::REMAINING_LENGTH_MAX as usize {
+            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
+        }
         if is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5) {
             self.wire_form.append(delivery, *version, self.now, output);
         } else {
@@ -369,3 +374,7 @@ impl Broker {
         }
     }
 }
+
+/// Most bytes of a PUBLISH besides topic, payload, received properties and Subscription
+/// Identifiers: lengths, Packet Identifier, Message Expiry Interval.
+const PUBLISH_OVERHEAD: usize = 32;

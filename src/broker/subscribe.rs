@@ -40,6 +40,9 @@ impl Broker {
             Property::SubscriptionIdentifier(value) => NonZeroU32::new(value),
             _ => None,
         });
+        if subscribe.filters().count() > self.limits.subscriptions_max as usize {
+            return self.close(conn, too_many_filters());
+        }
         // All or nothing: no filter takes effect if one is malformed.
         let mut filters: SmallVec<[(SubscribeFilter<'_>, TopicFilter); 4]> = SmallVec::new();
         for asked in subscribe.filters() {
@@ -74,6 +77,9 @@ impl Broker {
         key: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
+        if unsubscribe.filters().count() > self.limits.subscriptions_max as usize {
+            return self.close(conn, too_many_filters());
+        }
         let mut filters: SmallVec<[TopicFilter; 4]> = SmallVec::new();
         for text in unsubscribe.filters() {
             match TopicFilter::parse(text) {
@@ -194,6 +200,11 @@ impl Broker {
             Err(_) => (ShardId(0), ShardId(self.peers.shard_count() - 1)),
         }
     }
+}
+
+/// More than the session could hold: not worth the memory to say so one by one.
+const fn too_many_filters() -> Cause {
+    Cause::Refused(ReasonCode::QuotaExceeded, "more filters in one packet than subscriptions_max")
 }
 
 const fn granted(qos: QoS) -> ReasonCode {

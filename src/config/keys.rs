@@ -302,9 +302,16 @@ static KEYS: &[Key] = &[
         "Seconds from the connection to a complete CONNECT packet."
     ),
     limit!(
+        sessions_max,
+        1..=U32,
+        "Sessions of the process, connected or not; each shard has an even part of them. Further \
+         clients are refused with reason code 0x97."
+    ),
+    limit!(
         subscriptions_max,
         1..=U32,
-        "Subscriptions of one session. Further ones are refused with reason code 0x97."
+        "Subscriptions of one session, and filters in one packet. Further subscriptions are refused \
+         with reason code 0x97."
     ),
     limit!(
         retained_messages_max,

@@ -108,6 +108,8 @@ pub struct Limits {
     pub connections_max: u32,
     /// Time from accept to a complete CONNECT.
     pub connect_timeout_secs: u16,
+    /// Sessions on this process, an even part on each shard; more are refused with 0x97.
+    pub sessions_max: u32,
     /// Subscriptions of one session; more are refused with 0x97.
     pub subscriptions_max: u32,
     /// Retained messages on this process; further topics are not retained (counted and logged).
@@ -132,6 +134,7 @@ impl Default for Limits {
             queue_qos0: false,
             connections_max: 1_000_000,
             connect_timeout_secs: 10,
+            sessions_max: 10_000_000,
             subscriptions_max: 10_000,
             retained_messages_max: 10_000_000,
             retained_bytes_max: 4 * 1024 * 1024 * 1024,

@@ -115,6 +115,7 @@ fn every_key_can_stand_in_the_file() {
         queue_qos0 = true
         connections_max = 4
         connect_timeout_secs = 5
+        sessions_max = 9
         subscriptions_max = 6
         retained_messages_max = 7
         retained_bytes_max = 8
@@ -149,6 +150,7 @@ fn every_key_can_stand_in_the_file() {
             queue_qos0: true,
             connections_max: 4,
             connect_timeout_secs: 5,
+            sessions_max: 9,
             subscriptions_max: 6,
             retained_messages_max: 7,
             retained_bytes_max: 8,

@@ -25,6 +25,13 @@ pub struct Queued {
     pub identifiers: Identifiers,
 }
 
+impl Queued {
+    /// Bytes that count against [`QueueBounds::bytes_max`].
+    fn bytes(&self) -> u64 {
+        (self.publication.size() + size_of_val(self.identifiers.as_slice())) as u64
+    }
+}
+
 /// What goes to the client next.
 #[derive(Debug)]
 pub enum Outgoing {
@@ -48,7 +55,7 @@ pub enum Outgoing {
 pub struct QueueBounds {
     /// Messages at most.
     pub messages_max: usize,
-    /// Bytes of topics, properties and payloads at most.
+    /// Bytes of topics, properties, payloads and identifiers at most.
     pub bytes_max: u64,
 }
 
@@ -149,7 +156,7 @@ impl Outbox {
 
     /// Lets a delivery wait.
     pub fn queue(&mut self, queued: Queued, bounds: QueueBounds) -> Result<(), Refused> {
-        let bytes = self.queue_bytes + queued.publication.size() as u64;
+        let bytes = self.queue_bytes + queued.bytes();
         if self.queue.len() >= bounds.messages_max {
             return Err(Refused::Messages);
         }
@@ -269,7 +276,7 @@ impl Outbox {
 
     fn take_queued(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
-        self.queue_bytes -= queued.publication.size() as u64;
+        self.queue_bytes -= queued.bytes();
         self.queue_qos0 -= usize::from(queued.qos == QoS::AtMostOnce);
         if self.queue.is_empty() {
             shrink(&mut self.queue);

@@ -82,6 +82,7 @@ impl Shard {
             self.to_receive.push(conn);
         }
         found.ended |= matches!(what, Received::End | Received::Failed(_));
+        let paused = found.paused;
         match (what, &mut found.phase) {
             (Received::Bytes(filled), phase) => {
                 match phase {
@@ -91,6 +92,8 @@ impl Shard {
                 }
                 self.ring.give_back(filled);
             }
+            // The broker has yet to handle what came before the end; see `ResumeReading`.
+            (Received::End, Phase::Open) if paused => {}
             (Received::End, Phase::Open) => self.peer_closed(conn),
             (Received::Failed(error), Phase::Open) => self.lost(conn, error),
             (Received::Failed(_), Phase::Draining { .. }) => self.close_now(conn),
@@ -164,7 +167,11 @@ impl Shard {
                 }
                 Effect::ResumeReading { .. } => {
                     found.paused = false;
-                    self.to_receive.push(conn);
+                    if found.ended {
+                        self.peer_closed(conn);
+                    } else {
+                        self.to_receive.push(conn);
+                    }
                 }
             }
         }

@@ -149,7 +149,9 @@ impl Shard {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.connections.any_reading() && self.listeners.iter().all(|socket| !socket.accepting)
+        !self.connections.any_reading()
+            && !self.broker.holds_input()
+            && self.listeners.iter().all(|socket| !socket.accepting)
     }
 
     fn is_flushed(&self) -> bool {
