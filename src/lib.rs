@@ -9,7 +9,8 @@ pub mod message;
 pub mod auth;
 pub mod session;
 pub mod broker;
-mod shard;
+#[doc(hidden)]
+pub mod shard;
 pub mod server;
 pub mod logging;
 pub mod preflight;

@@ -13,7 +13,7 @@ use io_uring::{IoUring, types::BufRingEntry};
 /// Bytes that a receive placed in one buffer. Owning it means that the kernel does not write there;
 /// it must go back with [`BufferPool::give_back`], or the pool is one buffer smaller.
 #[must_use = "a buffer that is not given back is lost to the pool"]
-pub(super) struct Filled {
+pub struct Filled {
     buffer: u16,
     bytes: u32,
 }

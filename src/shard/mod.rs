@@ -41,12 +41,19 @@ use self::{
     bell::Bell,
     connections::Connections,
     lanes::{LaneMessage, LaneOut},
-    ring::Ring,
     turn::{Next, Stage},
 };
 use crate::{
     base::{ConnId, ShardId, Time},
     broker::{Broker, BrokerSetup, Summary},
+};
+
+/// The ring driver, for the load generator of this workspace only: nothing here is a stable interface.
+#[doc(hidden)]
+pub use self::{
+    buffers::Filled,
+    ring::{Event, Received, Ring},
+    sys::{glommio_file, new_eventfd},
 };
 
 pub(crate) use self::{

@@ -22,7 +22,7 @@ use super::buffers::{BUFFER_BYTES, BufferPool, Filled, GROUP};
 use crate::base::ConnId;
 
 /// What one completion means.
-pub(super) enum Event {
+pub enum Event {
     /// A listener accepted, or failed to. Without `more` it must be armed again.
     Accepted { listener: u32, socket: io::Result<OwnedFd>, more: bool },
     /// A receive produced something. Without `more` it has ended and may be armed again.
@@ -34,7 +34,7 @@ pub(super) enum Event {
 }
 
 /// The outcome of a receive.
-pub(super) enum Received {
+pub enum Received {
     /// Bytes, to be read with [`Ring::bytes`] and returned with [`Ring::give_back`].
     Bytes(Filled),
     /// The peer will send no more.
@@ -46,7 +46,7 @@ pub(super) enum Received {
 }
 
 /// The ring, its receive buffers and the sends in progress.
-pub(super) struct Ring {
+pub struct Ring {
     uring: ManuallyDrop<IoUring>,
     buffers: ManuallyDrop<BufferPool>,
     /// Sends in progress, by [`SendId`]; a place without one is free.
@@ -62,7 +62,7 @@ pub(super) struct Ring {
 
 /// Names a send until its [`Event::Sent`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct SendId(NonZeroU32);
+pub struct SendId(NonZeroU32);
 
 impl SendId {
     /// The name of the send at that place.
@@ -86,7 +86,7 @@ struct Sending {
 impl Ring {
     /// Sets the ring up on the calling thread, which must be the only one to use it. `wake` is a
     /// blocking eventfd that counts up when a shard that called [`Ring::announce`] has work.
-    pub(super) fn new(wake: &File) -> io::Result<Self> {
+    pub fn new(wake: &File) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         builder.setup_submit_all().dontfork();
@@ -117,7 +117,7 @@ impl Ring {
     }
 
     /// Receives until an [`Event::Received`] without `more`.
-    pub(super) fn receive(&mut self, conn: ConnId, socket: RawFd) {
+    pub fn receive(&mut self, conn: ConnId, socket: RawFd) {
         let entry = opcode::RecvMulti::new(types::Fd(socket), GROUP).build();
         self.push(entry.user_data(Operation::Receive.of(conn)));
     }
@@ -137,7 +137,7 @@ impl Ring {
 
     /// Sends all of `buffer`, which must not be empty. One send a connection at a time, or their
     /// bytes mix.
-    pub(super) fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) -> SendId {
+    pub fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) -> SendId {
         debug_assert!(!buffer.is_empty());
         let send = self.free_sends.pop().unwrap_or_else(|| {
             self.sends.push(None);
@@ -155,14 +155,14 @@ impl Ring {
     }
 
     /// Starts the timer. It must not be running.
-    pub(super) fn set_timer(&mut self, after: Duration) {
+    pub fn set_timer(&mut self, after: Duration) {
         *self.timer = after.into();
         let entry = opcode::Timeout::new(&raw const *self.timer).build();
         self.push(entry.user_data(Operation::Timer.tag(0, 0)));
     }
 
     /// Moves the running timer. If it fires first, its event comes all the same.
-    pub(super) fn move_timer(&mut self, after: Duration) {
+    pub fn move_timer(&mut self, after: Duration) {
         *self.timer = after.into();
         let timer = Operation::Timer.tag(0, 0);
         let entry = opcode::TimeoutUpdate::new(timer, &raw const *self.timer).build();
@@ -170,18 +170,18 @@ impl Ring {
     }
 
     /// The received bytes.
-    pub(super) fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
+    pub fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
         self.buffers.bytes(filled)
     }
 
     /// Returns a receive buffer to the kernel.
-    pub(super) fn give_back(&mut self, filled: Filled) {
+    pub fn give_back(&mut self, filled: Filled) {
         self.buffers.give_back(filled);
     }
 
     /// Submits what was asked for and lets the kernel post completions. Errors mean that the ring
     /// is unusable.
-    pub(super) fn enter(&mut self) -> io::Result<()> {
+    pub fn enter(&mut self) -> io::Result<()> {
         self.enter_once()?;
         while let Some(entry) = self.waiting.pop_front() {
             if !self.try_push(&entry) {
@@ -193,43 +193,43 @@ impl Ring {
     }
 
     /// Whether something waits for [`Ring::enter`] to be submitted.
-    pub(super) fn has_submissions(&mut self) -> bool {
+    pub fn has_submissions(&mut self) -> bool {
         !self.waiting.is_empty() || !self.uring.submission().is_empty()
     }
 
     /// Whether the kernel has work that the next [`Ring::enter`] will do. One that has just returned
     /// may have left some: it does about 20 pieces at a time, and not all of them make a completion.
-    pub(super) fn has_deferred_work(&mut self) -> bool {
+    pub fn has_deferred_work(&mut self) -> bool {
         self.uring.submission().taskrun()
     }
 
     /// Whether [`Ring::harvest`] would find something.
-    pub(super) fn has_completions(&mut self) -> bool {
+    pub fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
     }
 
     /// Asks for the eventfd to be written when there is something to enter for. An [`Ring::enter`]
     /// and a look at the completions must follow, or what happened before this call is missed.
-    pub(super) fn announce(&mut self) {
+    pub fn announce(&mut self) {
         self.uring.completion().enable_eventfd();
         // The kernel adds work, then reads the flag; we write the flag, then look for work.
         fence(Ordering::SeqCst);
     }
 
     /// Ends what [`Ring::announce`] asked for: a running shard needs no wake-up.
-    pub(super) fn hush(&mut self) {
+    pub fn hush(&mut self) {
         self.uring.completion().disable_eventfd();
     }
 
     /// Takes up to `max` completions from the kernel; [`Ring::next_event`] hands them out.
-    pub(super) fn harvest(&mut self, max: usize) -> usize {
+    pub fn harvest(&mut self, max: usize) -> usize {
         let before = self.harvested.len();
         self.harvested.extend(self.uring.completion().take(max));
         self.harvested.len() - before
     }
 
     /// The next event of the harvest.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         while let Some(entry) = self.harvested.pop_front() {
             if let Some(event) = self.decode(&entry) {
                 return Some(event);

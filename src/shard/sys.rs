@@ -10,7 +10,7 @@ use std::{
 use glommio::io::BufferedFile;
 
 /// A blocking eventfd: readable once written to, by the kernel or by another thread.
-pub(super) fn new_eventfd() -> io::Result<Arc<File>> {
+pub fn new_eventfd() -> io::Result<Arc<File>> {
     // SAFETY: creates a descriptor from constants.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     match fd {
@@ -21,7 +21,7 @@ pub(super) fn new_eventfd() -> io::Result<Arc<File>> {
 }
 
 /// The descriptor as a file that glommio's reactor can wait for.
-pub(super) fn glommio_file(fd: OwnedFd) -> BufferedFile {
+pub fn glommio_file(fd: OwnedFd) -> BufferedFile {
     // SAFETY: the descriptor is open and its ownership passes on.
     unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
 }
