@@ -1,9 +1,8 @@
 //! The log: `tracing` events as lines on standard error.
 //!
-//! Owns the form of a line. A line is one `write` under the lock of standard
-//! error, made by the thread that logs: whoever pipes the log into a program
-//! that stops reading stops the broker with it. A closed standard error only
-//! loses the lines. Knows no module that logs.
+//! Owns the form of a line. Lines are written by a thread of their own from a
+//! bounded buffer: a reader of standard error that stalls, or is gone, loses
+//! lines (counted, told at the end) and stops nothing. Knows no module that logs.
 
 use std::{
     borrow::Cow,
@@ -12,18 +11,42 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::{SubscriberBuilder, format::Writer, time::FormatTime};
 
 use crate::config::{LogConfig, LogFormat};
+
+/// Keeps the log going; dropped at the end of the process, it writes what is
+/// still in the buffer, for a second at most.
+#[must_use]
+pub struct LogGuard {
+    lost: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let lines = self.lost.dropped_lines();
+        if lines > 0 {
+            tracing::warn!(lines, "log lines were lost: standard error was not read fast enough");
+        }
+    }
+}
 
 /// Starts logging for the whole process. Of several calls the first one counts.
 ///
 /// The `log` crate is not connected: its users here (glommio) trace their own
 /// turns there, which no operator can act on.
-pub fn init(config: &LogConfig) {
+pub fn init(config: &LogConfig) -> LogGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_MAX)
+        .thread_name("ringmq-log")
+        .finish(Lines(io::stderr()));
+    let lost = writer.error_counter();
     let lines = SubscriberBuilder::default()
         .with_max_level(config.level)
-        .with_writer(|| Lines(io::stderr()))
+        .with_writer(writer)
         .with_timer(UtcMillis)
         .with_ansi(false)
         .with_target(false)
@@ -37,7 +60,11 @@ pub fn init(config: &LogConfig) {
     };
     // An error says that logging has been started before, which is allowed.
     drop(first);
+    LogGuard { lost, _writer: guard }
 }
+
+/// Lines that wait for standard error. Further ones are lost.
+const LINES_MAX: usize = 16 * 1024;
 
 /// Takes whole lines, one a call, and never fails.
 struct Lines<W>(W);

@@ -12,41 +12,56 @@ use ringmq::{
     config::{AnonymousPolicy, Config, Sources},
     logging, preflight, server,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let done = match Request::of_process() {
-        Request::Run(sources) => {
-            run(&sources).map_err(|error| complain("ringmq: ", error.as_ref()))
-        }
-        Request::Check { file, sources } => {
-            check(&file, &sources).map_err(|error| complain("", error.as_ref()))
-        }
+        Request::Run(sources) => run(&sources),
+        Request::Check { file, sources } => check(&file, &sources),
     };
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the broker until it is told to stop.
-fn run(sources: &Sources) -> Result<(), Box<dyn Error>> {
-    let mut config = Config::load(sources)?;
-    logging::init(&config.log);
+/// Runs the broker until it is told to stop; true if all went well.
+fn run(sources: &Sources) -> bool {
+    let config = match Config::load(sources) {
+        Ok(config) => config,
+        Err(error) => {
+            complain("ringmq: ", &error);
+            return false;
+        }
+    };
+    // From here on everything goes to the log in its form, the reason of a failure too.
+    let _log = logging::init(&config.log);
+    let done = serve(config);
+    if let Err(error) = &done {
+        error.to_string().lines().for_each(|line| error!("{line}"));
+    }
+    done.is_ok()
+}
+
+fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     let warnings = preflight::run(&mut config)?;
     announce(&config);
     for warning in warnings {
-        warn!("{warning}");
+        info!("{warning}");
     }
     server::run(config)?;
     Ok(())
 }
 
 /// Says whether a configuration file is right.
-fn check(file: &Path, sources: &Sources) -> Result<(), Box<dyn Error>> {
-    Config::load(sources)?;
-    writeln!(io::stdout(), "{}: ok", file.display())?;
-    Ok(())
+fn check(file: &Path, sources: &Sources) -> bool {
+    let checked = Config::load(sources);
+    match &checked {
+        // Nothing is left to do if nobody can read it.
+        Ok(_) => drop(writeln!(io::stdout(), "{}: ok", file.display())),
+        Err(error) => complain("", error),
+    }
+    checked.is_ok()
 }
 
 /// What an operator wants to see of a start; the server logs the addresses.

@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -282,16 +282,19 @@ fn watch_signals(events: Sender<Event>) -> io::Result<Handle> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     thread::Builder::new().name("ringmq-signals".to_owned()).spawn(move || {
-        let mut stopping = false;
+        let mut stopping: Option<Instant> = None;
         for signal in &mut signals {
             let name = signal_name(signal).unwrap_or("signal");
             if signal == SIGHUP {
                 info!("SIGHUP is ignored");
-            } else if stopping {
-                warn!("second signal ({name}): ending at once");
-                std::process::exit(1);
+            } else if let Some(since) = stopping {
+                // `timeout` and terminals signal the process and its group: that is one request.
+                if since.elapsed() > SIGNAL_ECHO_MAX {
+                    warn!("second signal ({name}): ending at once");
+                    std::process::exit(1);
+                }
             } else {
-                stopping = true;
+                stopping = Some(Instant::now());
                 // An error means that the server has ended.
                 let _ = events.send(Event::StopRequested(name.to_owned()));
             }
@@ -299,6 +302,9 @@ fn watch_signals(events: Sender<Event>) -> io::Result<Handle> {
     })?;
     Ok(handle)
 }
+
+/// A signal this soon after the first is the same request.
+const SIGNAL_ECHO_MAX: Duration = Duration::from_millis(100);
 
 /// Memory each executor sets aside for file I/O; the smallest that glommio takes.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;

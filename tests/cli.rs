@@ -2,8 +2,11 @@
 //! every start that is refused before a socket is opened.
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 fn ringmq(args: &[&str]) -> Command {
@@ -134,4 +137,31 @@ fn a_closed_standard_error_is_no_reason_to_panic() {
     drop(reader);
     let status = ringmq(&["--shards", "0"]).stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+/// Whoever reads the log may stop reading: that loses lines, not clients.
+#[test]
+fn a_reader_of_the_log_that_stalls_stops_nothing() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let mut broker =
+        ringmq(&["-v", "-l", &address]).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut client = loop {
+        match TcpStream::connect(&address) {
+            Ok(client) => break client,
+            Err(_) => assert!(broker.try_wait().unwrap().is_none(), "it ended"),
+        }
+    };
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01a").unwrap();
+    let mut connack = [0; 4];
+    client.read_exact(&mut connack).unwrap();
+    // Two lines each, ten times what a pipe holds.
+    for _ in 0..10_000 {
+        client.write_all(b"\xc0\0").unwrap();
+        client.read_exact(&mut [0; 2]).unwrap();
+    }
+    let pid = broker.id().to_string();
+    Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
+    assert_eq!(broker.wait().unwrap().code(), Some(0));
 }

@@ -199,6 +199,7 @@ impl Broker {
             connection.session = Some(key);
             connection.quota = properties.receive_maximum.min(self.limits.inflight_max);
             connection.packet_bytes_max = properties.packet_bytes_max;
+            connection.is_resumption = granted.session_present;
             connection.asked_for_expiry = properties.session_expiry_secs > 0;
             connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
             connection.last_packet_at = self.now;

@@ -40,6 +40,8 @@ pub(super) struct Connection {
     pub(super) paused: Pause,
     /// Whether it is listed in [`Connections::dirty`].
     pub(super) is_dirty: bool,
+    /// Whether it goes on with a session that an earlier connection served.
+    pub(super) is_resumption: bool,
     /// Whether CONNECT asked for a Session Expiry Interval above 0.
     pub(super) asked_for_expiry: bool,
     /// PUBLISHes at QoS > 0 of this connection that are not fully acknowledged:
@@ -88,6 +90,7 @@ impl Connection {
             reply_bytes: 0,
             paused: Pause::default(),
             is_dirty: false,
+            is_resumption: false,
             asked_for_expiry: false,
             unacknowledged: 0,
             quota: u16::MAX,

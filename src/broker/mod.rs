@@ -177,7 +177,6 @@ impl Broker {
     pub fn open(&mut self, now: Time, conn: ConnId, origin: Origin) {
         self.now = now;
         self.connections.open(conn, origin, now);
-        tracing::debug!(target: packet_log::TARGET, peer = %origin.peer, "New connection");
         let deadline = now.plus_secs(u64::from(self.limits.connect_timeout_secs));
         if let Some(connection) = self.connections.get_mut(conn) {
             self.timers.set(conn.into(), &mut connection.timer_at, Some(deadline));

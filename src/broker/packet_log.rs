@@ -39,7 +39,7 @@ pub(super) fn received(sessions: &Sessions, key: SessionKey, packet: &Packet<'_>
                     Described(packet)
                 );
                 for asked in subscribe.filters() {
-                    tracing::debug!(target: TARGET, "\t{} (QoS {})", asked.filter, asked.qos);
+                    tracing::debug!(target: TARGET, "    {} (QoS {})", asked.filter, asked.qos);
                 }
             }
             Packet::Unsubscribe(unsubscribe) => {
@@ -49,7 +49,7 @@ pub(super) fn received(sessions: &Sessions, key: SessionKey, packet: &Packet<'_>
                     Described(packet)
                 );
                 for filter in unsubscribe.filters() {
-                    tracing::debug!(target: TARGET, "\t{filter}");
+                    tracing::debug!(target: TARGET, "    {filter}");
                 }
             }
             Packet::PubAck(ack) | Packet::PubComp(ack) => tracing::debug!(
@@ -137,6 +137,9 @@ impl fmt::Display for Described<'_> {
             Packet::PubAck(Ack { packet_id, reason, .. })
             | Packet::PubRec(Ack { packet_id, reason, .. }) => {
                 write!(f, "m{packet_id}, rc{}", reason.0)
+            }
+            Packet::PubRel(ack) | Packet::PubComp(ack) if ack.reason.is_error() => {
+                write!(f, "m{}, rc{}", ack.packet_id, ack.reason.0)
             }
             Packet::PubRel(ack) | Packet::PubComp(ack) => write!(f, "m{}", ack.packet_id),
             Packet::ConnAck(connack) => {

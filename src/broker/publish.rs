@@ -97,7 +97,7 @@ impl Broker {
         let refused = ack.reason.is_error();
         let result = session.outbox.received(ack.packet_id, refused);
         if !refused && result != Err(AckError::WrongStep) {
-            let reason = known(result.is_ok());
+            let reason = self.known(conn, result.is_ok());
             self.reply_ack(conn, key, PacketType::PubRel, ack.packet_id, reason);
         }
         self.after_ack(conn, key, result)
@@ -113,7 +113,8 @@ impl Broker {
     /// PUBREL from a publisher: its identifier is free again.
     pub(super) fn pubrel(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
-        let reason = known(session.inbox.release(ack.packet_id));
+        let is_known = session.inbox.release(ack.packet_id);
+        let reason = self.known(conn, is_known);
         let packet_id = ack.packet_id;
         self.line_up(conn, key, PublishAck { kind: PacketType::PubComp, packet_id, reason }, None);
         Flow::Continue
@@ -223,6 +224,18 @@ impl Broker {
         self.line_up(conn, key, PublishAck { kind, packet_id, reason }, waits_for);
     }
 
+    /// Reason code of PUBREL and PUBCOMP. After a resumption an unknown identifier is that of an
+    /// exchange whose last packet was lost: no error (sections 3.6.2.1 and 3.7.2.1), and some
+    /// clients would take it for one.
+    fn known(&self, conn: ConnId, is_known: bool) -> ReasonCode {
+        let is_resumption = self.connections.get(conn).is_some_and(|found| found.is_resumption);
+        if is_known || is_resumption {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        }
+    }
+
     /// Sends an acknowledgement, behind those that wait.
     fn line_up(
         &mut self,
@@ -294,11 +307,6 @@ pub(super) fn is_reserved(topic: TopicName<'_>) -> bool {
 }
 
 const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];
-
-/// Reason code of PUBREL and PUBCOMP.
-fn known(is_known: bool) -> ReasonCode {
-    if is_known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound }
-}
 
 /// Sets or looks up a topic alias (MQTT 5.0 section 3.3.2.3.4).
 fn resolve_alias<'p>(

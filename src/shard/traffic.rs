@@ -6,7 +6,7 @@
 use std::{io, net::Shutdown, os::fd::OwnedFd};
 
 use socket2::SockRef;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     Shard,
@@ -58,6 +58,7 @@ impl Shard {
         };
         // Either fails only if the peer has gone already.
         let (Ok(()), Ok(origin)) = (socket.set_tcp_nodelay(true), origin(&socket)) else { return };
+        debug!(peer = %origin.peer, "New connection");
         self.adopt(Socket { fd: socket.into(), permit }, origin, &[]);
     }
 

@@ -25,7 +25,7 @@ pub(super) enum Next {
 }
 
 /// How far along its life a shard is. From `Quieting` on, `until` bounds the whole shutdown.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
     /// Accepts and serves.
     Running,
@@ -130,7 +130,7 @@ impl Shard {
             stage => stage,
         };
         if std::mem::discriminant(&before) != std::mem::discriminant(&self.stage) {
-            debug!(stage = ?std::mem::discriminant(&self.stage), "shard enters another stage");
+            debug!(stage = ?self.stage, "shard goes on with its shutdown");
             self.advance_stage();
         }
     }

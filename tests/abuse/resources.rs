@@ -203,7 +203,34 @@ fn try_to_connect(broker: &Broker, n: usize) -> Option<RawClient> {
     accepted.then_some(client)
 }
 
+/// A burst that fills the lanes, DISCONNECT and the end of the stream right behind it:
+/// all of it counts, and the will does not.
+fn a_burst_before_the_end_of_the_stream(broker: &Broker) {
+    const BURST: u32 = 50_000;
+    let mut subscriber = RawClient::v311(broker.port, "subscriber");
+    subscriber.send("82 ( 0001 'burst' 00 ) 82 ( 0002 'will' 00 )");
+    subscriber.expect("90 ( 0001 00 ) 90 ( 0002 00 )");
+    for publisher in ["a", "b", "c", "d"] {
+        let mut client = RawClient::connect(broker.port);
+        client.send(&format!("10 ( 'MQTT' 04 06 003c 'burst {publisher}' 'will' 0001 `w` )"));
+        client.expect("20 02 00 00");
+        let burst = std::thread::spawn(move || {
+            for number in 0..BURST {
+                client.send(&format!("30 ( 'burst' {number:08x} )"));
+            }
+            client.send("e0 00");
+            client.half_close();
+        });
+        for number in 0..BURST {
+            subscriber.expect(&format!("30 ( 'burst' {number:08x} )"));
+        }
+        burst.join().expect("the publisher got rid of its burst");
+        subscriber.ping();
+    }
+}
+
 on_one_and_four_shards! {
+    a_burst_before_the_end_of_the_stream;
     huge_lengths_before_connect;
     huge_lengths_after_connect with "limits.packet_bytes_max=100000000";
     a_subscriber_that_does_not_read with

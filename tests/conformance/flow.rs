@@ -131,6 +131,36 @@ fn acknowledgements_of_unknown_ids_do_no_harm(broker: &Broker) {
     assert_eq!(client.ack_reason(0x62, "0009"), 0x92);
 }
 
+/// After a resumption an unknown id is that of an exchange whose PUBCOMP was lost (3.7.2.1).
+fn a_pubrel_that_comes_again_with_its_session_is_no_error(broker: &Broker) {
+    let (mut client, _) = RawClient::v5_resume(broker.port, "me");
+    client.send("34 ( 't' 0009 () `x` )");
+    assert_eq!(client.ack_reason(0x50, "0009"), 0x10);
+    client.send("62 02 0009");
+    assert_eq!(client.ack_reason(0x70, "0009"), 0);
+    drop(client);
+    let (mut client, present) = RawClient::v5_resume(broker.port, "me");
+    assert!(present);
+    client.send("62 02 0009");
+    assert_eq!(client.ack_reason(0x70, "0009"), 0);
+}
+
+/// The quota begins anew with each connection (4.9), whatever an earlier one left open.
+fn receive_maximum_counts_for_each_connection(broker: &Broker) {
+    let (mut client, _) = RawClient::v5_resume(broker.port, "me");
+    client.send("34 ( 't' 0001 () `x` ) 34 ( 't' 0002 () `x` )");
+    assert_eq!(client.ack_reason(0x50, "0001"), 0x10);
+    assert_eq!(client.ack_reason(0x50, "0002"), 0x10);
+    drop(client);
+    let (mut client, _) = RawClient::v5_resume(broker.port, "me");
+    client.send("32 ( 't' 0003 () `x` )");
+    assert_eq!(client.ack_reason(0x40, "0003"), 0x10);
+    client.send("34 ( 't' 0004 () `x` ) 34 ( 't' 0005 () `x` ) 34 ( 't' 0006 () `x` )");
+    client.ack_reason(0x50, "0004");
+    client.ack_reason(0x50, "0005");
+    client.expect_disconnect(0x93);
+}
+
 /// Every way to write an acknowledgement is understood (3.4.2.1, 3.4.2.2).
 fn acknowledgements_come_in_three_lengths(broker: &Broker) {
     let mut client = RawClient::v5(broker.port, "me");
@@ -252,6 +282,8 @@ on_one_and_four_shards! {
     a_qos_2_id_without_pubrel_is_the_same_message;
     dup_is_not_forwarded;
     acknowledgements_of_unknown_ids_do_no_harm;
+    a_pubrel_that_comes_again_with_its_session_is_no_error;
+    receive_maximum_counts_for_each_connection with "limits.receive_maximum=2";
     acknowledgements_come_in_three_lengths;
     more_than_the_receive_maximum_ends_the_connection with "limits.receive_maximum=2";
     a_client_gets_no_more_than_its_receive_maximum;
