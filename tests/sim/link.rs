@@ -1,0 +1,119 @@
+//! One network connection between a simulated client and a shard: a byte pipe
+//! each way, and what the shell remembers of it.
+
+use std::collections::VecDeque;
+
+use ringmq::base::{ConnId, ShardId};
+
+pub(crate) type LinkId = usize;
+
+/// Where the broker's side of a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Shard(ShardId, ConnId),
+    /// On its way to another shard.
+    Lane,
+    /// The shell is done with it, apart from what is still being sent.
+    Gone,
+}
+
+pub(crate) struct Link {
+    pub(crate) place: Place,
+    /// Sent by the client, not yet received by the shell.
+    pub(crate) inbound: VecDeque<u8>,
+    /// Sent by the shell, not yet read by the client.
+    pub(crate) outbound: VecDeque<u8>,
+    /// Bytes that fit the pipe towards the client.
+    pub(crate) room: usize,
+    /// Output that the shell has taken, and how much of it is in the pipe.
+    pub(crate) sending: Vec<u8>,
+    pub(crate) sent: usize,
+    /// End of stream follows behind what is in the pipe.
+    pub(crate) inbound_ends: bool,
+    pub(crate) outbound_ends: bool,
+    /// Bytes in either direction reach nobody any more.
+    pub(crate) severed: bool,
+    /// The client does not look at it any more.
+    pub(crate) ignored: bool,
+    /// The shell closes it once all is sent.
+    pub(crate) closing: bool,
+    /// The broker asked not to be given anything from it.
+    pub(crate) paused: bool,
+    /// The broker has output for it.
+    pub(crate) dirty: bool,
+    /// Steps until which either side is not scheduled.
+    pub(crate) receives_from: u64,
+    pub(crate) reads_from: u64,
+}
+
+impl Link {
+    pub(crate) fn new(place: Place, room: usize) -> Self {
+        Self {
+            place,
+            inbound: VecDeque::new(),
+            outbound: VecDeque::new(),
+            room,
+            sending: Vec::new(),
+            sent: 0,
+            inbound_ends: false,
+            outbound_ends: false,
+            severed: false,
+            ignored: false,
+            closing: false,
+            paused: false,
+            dirty: false,
+            receives_from: 0,
+            reads_from: 0,
+        }
+    }
+
+    /// Whether nothing can happen on it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.place == Place::Gone && !self.is_sending() && self.ignored
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        self.closing || !self.sending.is_empty()
+    }
+
+    /// Whether the shell can put bytes into the pipe, or throw them away.
+    pub(crate) fn can_send(&self) -> bool {
+        self.is_sending() && (self.drops_output() || self.outbound.len() < self.room)
+    }
+
+    fn drops_output(&self) -> bool {
+        self.severed || self.ignored
+    }
+
+    /// Moves up to `bytes` of the output into the pipe; true when all is sent.
+    pub(crate) fn send(&mut self, bytes: usize) -> bool {
+        let mut end = self.sending.len();
+        if !self.drops_output() {
+            end = end.min(self.sent + bytes.min(self.room - self.outbound.len()));
+            self.outbound.extend(&self.sending[self.sent..end]);
+        }
+        self.sent = end;
+        end == self.sending.len()
+    }
+
+    /// The network fails: what is in the pipes arrives in part, and both sides
+    /// see the end some time later.
+    pub(crate) fn sever(&mut self, inbound_kept: usize, outbound_kept: usize) {
+        self.inbound.truncate(inbound_kept);
+        self.outbound.truncate(outbound_kept);
+        self.severed = true;
+        self.inbound_ends = true;
+        self.outbound_ends = true;
+    }
+}
+
+/// Takes up to `bytes` from the front of a pipe.
+pub(crate) fn take_front(pipe: &mut VecDeque<u8>, bytes: usize) -> Vec<u8> {
+    let count = bytes.min(pipe.len());
+    let (front, back) = pipe.as_slices();
+    let mut taken = Vec::with_capacity(count);
+    taken.extend_from_slice(&front[..count.min(front.len())]);
+    taken.extend_from_slice(&back[..count - taken.len()]);
+    pipe.drain(..count);
+    taken
+}

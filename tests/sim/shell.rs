@@ -1,0 +1,158 @@
+//! The simulated shell of a shard: what it does with effects, output and
+//! sockets, as the contract at the methods of `Broker` asks it to.
+
+use std::io;
+
+use ringmq::{
+    base::{ConnId, ShardId},
+    broker::{Effect, Origin},
+};
+
+use crate::{
+    link::{LinkId, Place, take_front},
+    world::World,
+};
+
+impl World {
+    pub(crate) fn turn(&mut self, id: ShardId) {
+        self.shards[id.index()].touched = false;
+        while let Some(effect) = self.shards[id.index()].broker.pop_effect() {
+            self.effect(id, effect);
+        }
+        while let Some(conn) = self.shards[id.index()].broker.pop_dirty() {
+            if let Some(link) = self.link_of(id, conn) {
+                self.links[link].dirty = true;
+            }
+        }
+    }
+
+    fn effect(&mut self, id: ShardId, effect: Effect) {
+        match effect {
+            Effect::Close { conn, last } => {
+                let Some(link) = self.unbind(id, conn) else { return };
+                self.trace.note(|| format!("  shard {id} closes link {link}"));
+                let link = &mut self.links[link];
+                link.sending.extend(last);
+                link.closing = true;
+            }
+            Effect::Move { conn, to, bytes, .. } => {
+                let Some(link) = self.unbind(id, conn) else { return };
+                self.trace.note(|| format!("  link {link} moves from shard {id} to {to}"));
+                assert!(self.links[link].sending.is_empty(), "moved with output");
+                self.stats.moves += 1;
+                self.links[link].place = Place::Lane;
+                self.lane(id, to).moves.push_back((link, bytes));
+            }
+            Effect::PauseReading { conn } => {
+                let Some(link) = self.link_of(id, conn) else { return };
+                self.trace.note(|| format!("  shard {id} pauses link {link}"));
+                self.stats.pauses += u64::from(!self.links[link].paused);
+                self.links[link].paused = true;
+            }
+            Effect::ResumeReading { conn } => {
+                let Some(link) = self.link_of(id, conn) else { return };
+                self.trace.note(|| format!("  shard {id} resumes link {link}"));
+                self.stats.resumes += u64::from(self.links[link].paused);
+                self.links[link].paused = false;
+            }
+        }
+    }
+
+    pub(crate) fn receive(&mut self, link: LinkId) {
+        let count = self.chunk();
+        let Place::Shard(shard, conn) = self.links[link].place else { return };
+        let bytes = take_front(&mut self.links[link].inbound, count);
+        self.trace
+            .note(|| format!("shard {shard} receives {} bytes from link {link}", bytes.len()));
+        let now = self.now;
+        self.touch(shard).receive(now, conn, &bytes);
+        if !self.broker(shard).is_settled(conn) {
+            // It may have to move, and later bytes must go with it.
+            self.turn(shard);
+        }
+    }
+
+    pub(crate) fn hang_up(&mut self, link: LinkId) {
+        let Place::Shard(shard, _) = self.links[link].place else { return };
+        // The shell looks at effects first: a pause or a close may be among them.
+        self.turn(shard);
+        let Place::Shard(shard, conn) = self.links[link].place else { return };
+        let severed = self.links[link].severed;
+        if self.links[link].paused && !severed {
+            return;
+        }
+        self.trace.note(|| format!("shard {shard} sees the end of link {link}"));
+        self.unbind(shard, conn);
+        let error = severed.then(|| io::Error::from(io::ErrorKind::ConnectionReset));
+        let buffer = std::mem::take(&mut self.links[link].sending);
+        let now = self.now;
+        let broker = self.touch(shard);
+        broker.disconnected(now, conn, error);
+        broker.recycle(buffer);
+        let link = &mut self.links[link];
+        link.sent = 0;
+        link.inbound.clear();
+        link.outbound_ends = true;
+    }
+
+    pub(crate) fn take(&mut self, link: LinkId) {
+        self.links[link].dirty = false;
+        let Place::Shard(shard, conn) = self.links[link].place else { return };
+        let output = self.touch(shard).take_output(conn);
+        self.links[link].sending = output;
+        self.links[link].sent = 0;
+    }
+
+    pub(crate) fn send(&mut self, id: LinkId) {
+        let count = self.chunk();
+        let now = self.now;
+        let link = &mut self.links[id];
+        if !link.send(count) {
+            return;
+        }
+        let buffer = std::mem::take(&mut link.sending);
+        link.sent = 0;
+        if link.closing {
+            link.closing = false;
+            link.outbound_ends = true;
+        } else if let Place::Shard(shard, conn) = link.place {
+            self.touch(shard).written(now, conn, buffer);
+        }
+    }
+
+    /// Gives a link a slot on a shard.
+    pub(crate) fn open(&mut self, id: ShardId, link: LinkId) -> ConnId {
+        let shard = &mut self.shards[id.index()];
+        let slot = shard.free.pop().unwrap_or_else(|| {
+            shard.slots.push((0, None));
+            shard.slots.len() as u32 - 1
+        });
+        let entry = &mut shard.slots[slot as usize];
+        entry.1 = Some(link);
+        let conn = ConnId { slot, generation: entry.0 };
+        self.trace.note(|| format!("link {link} opens on shard {id} as {conn}"));
+        let origin = Origin { peer: ([127, 0, 0, 1], 1024 + link as u16).into(), is_local: true };
+        let now = self.now;
+        self.touch(id).open(now, conn, origin);
+        self.links[link].place = Place::Shard(id, conn);
+        conn
+    }
+
+    /// Takes a link off its slot, which is free for another one at once.
+    fn unbind(&mut self, id: ShardId, conn: ConnId) -> Option<LinkId> {
+        let link = self.link_of(id, conn)?;
+        let shard = &mut self.shards[id.index()];
+        shard.slots[conn.slot as usize] = (conn.generation.wrapping_add(1), None);
+        shard.free.push(conn.slot);
+        let entry = &mut self.links[link];
+        entry.place = Place::Gone;
+        entry.paused = false;
+        entry.dirty = false;
+        Some(link)
+    }
+
+    fn link_of(&self, id: ShardId, conn: ConnId) -> Option<LinkId> {
+        let (generation, link) = *self.shards[id.index()].slots.get(conn.slot as usize)?;
+        link.filter(|_| generation == conn.generation)
+    }
+}

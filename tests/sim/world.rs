@@ -1,0 +1,390 @@
+//! The simulated machine: shards with their shells, lanes between them, the
+//! network and the clock. Mirrors the contract at the methods of `Broker`;
+//! knows nothing of what clients say.
+
+use std::collections::VecDeque;
+
+use ringmq::{
+    base::{ShardId, Time},
+    broker::{Broker, BrokerSetup, MeshMessage},
+    config::{AnonymousPolicy, Limits},
+};
+
+use crate::{
+    link::{Link, LinkId, Place, take_front},
+    random::Random,
+    trace::Trace,
+};
+
+/// Something that can happen next inside the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// The shell carries out effects and looks at dirty connections.
+    Turn(ShardId),
+    Advance(ShardId),
+    /// The shell moves what waits into a lane that has room.
+    Put(ShardId, ShardId),
+    /// The shell takes the oldest batch out of a lane.
+    Get(ShardId, ShardId),
+    Receive(LinkId),
+    /// The shell sees the end of a connection.
+    Hangup(LinkId),
+    Take(LinkId),
+    Send(LinkId),
+}
+
+/// What a run has exercised.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Stats {
+    pub(crate) steps: u64,
+    pub(crate) moves: u64,
+    pub(crate) pauses: u64,
+    pub(crate) resumes: u64,
+    pub(crate) cuts: u64,
+    pub(crate) batch_messages_max: usize,
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.moves += other.moves;
+        self.pauses += other.pauses;
+        self.resumes += other.resumes;
+        self.cuts += other.cuts;
+        self.batch_messages_max = self.batch_messages_max.max(other.batch_messages_max);
+    }
+}
+
+pub(crate) struct Shard {
+    pub(crate) broker: Broker,
+    /// Generation and link of each connection slot.
+    pub(crate) slots: Vec<(u32, Option<LinkId>)>,
+    pub(crate) free: Vec<u32>,
+    /// Whether the broker may have effects or output.
+    pub(crate) touched: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Lane {
+    /// Batches that fit it.
+    capacity: usize,
+    queue: VecDeque<Item>,
+    /// Connections that wait to be moved along it.
+    pub(crate) moves: VecDeque<(LinkId, Vec<u8>)>,
+    /// Step until which nothing is taken out.
+    opens_at: u64,
+    /// Steps from one batch to the next, at most.
+    pace: usize,
+}
+
+enum Item {
+    Batch(Vec<MeshMessage>),
+    Connection(LinkId, Vec<u8>),
+}
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) step: u64,
+    pub(crate) random: Random,
+    pub(crate) trace: Trace,
+    pub(crate) stats: Stats,
+    pub(crate) links: Vec<Link>,
+    /// Links that are not over.
+    live: Vec<LinkId>,
+    pub(crate) shards: Vec<Shard>,
+    lanes: Vec<Lane>,
+    /// Largest chunk that a pipe delivers at once.
+    chunk_max: usize,
+}
+
+impl World {
+    pub(crate) fn new(
+        mut random: Random,
+        trace: Trace,
+        shards: u16,
+        limits: &Limits,
+        chunk_max: usize,
+    ) -> Self {
+        let seed = random.next();
+        let broker = |shard| {
+            Broker::new(BrokerSetup {
+                shard: ShardId(shard),
+                shards,
+                seed,
+                limits: limits.clone(),
+                anonymous: AnonymousPolicy::LoopbackOnly,
+            })
+        };
+        let shard =
+            |id| Shard { broker: broker(id), slots: Vec::new(), free: Vec::new(), touched: false };
+        let lanes = usize::from(shards) * usize::from(shards);
+        Self {
+            now: Time::from_millis(1),
+            step: 0,
+            trace,
+            stats: Stats::default(),
+            links: Vec::new(),
+            live: Vec::new(),
+            shards: (0..shards).map(shard).collect(),
+            lanes: (0..lanes)
+                .map(|_| Lane {
+                    capacity: random.range(1, 4),
+                    pace: random.pick(&[1, 1, 20, 300]),
+                    ..Lane::default()
+                })
+                .collect(),
+            random,
+            chunk_max,
+        }
+    }
+
+    /// The same without lanes that are slow by themselves.
+    pub(crate) fn with_steady_lanes(mut self) -> Self {
+        self.lanes.iter_mut().for_each(|lane| lane.pace = 1);
+        self
+    }
+
+    pub(crate) fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards.len() as u16).map(ShardId)
+    }
+
+    pub(crate) fn broker(&self, shard: ShardId) -> &Broker {
+        &self.shards[shard.index()].broker
+    }
+
+    /// A client connects to the listener of some shard.
+    pub(crate) fn connect(&mut self) -> LinkId {
+        let shard = ShardId(self.random.below(self.shards.len()) as u16);
+        self.connect_to(shard)
+    }
+
+    pub(crate) fn connect_to(&mut self, shard: ShardId) -> LinkId {
+        let room = if self.random.chance(30) { self.random.range(1, 200) } else { 1 << 16 };
+        let link = self.links.len();
+        self.links.push(Link::new(Place::Gone, room.max(self.chunk_max / 4)));
+        self.live.push(link);
+        self.open(shard, link);
+        link
+    }
+
+    /// The client sends.
+    pub(crate) fn write(&mut self, link: LinkId, bytes: &[u8]) {
+        let link = &mut self.links[link];
+        if !link.severed {
+            link.inbound.extend(bytes);
+        }
+    }
+
+    /// The client reads some of what has arrived.
+    pub(crate) fn read(&mut self, link: LinkId) -> Vec<u8> {
+        let count = self.chunk();
+        take_front(&mut self.links[link].outbound, count)
+    }
+
+    /// The network between client and broker fails.
+    pub(crate) fn cut(&mut self, link: LinkId) {
+        self.stats.cuts += 1;
+        let (inbound, outbound) = (self.links[link].inbound.len(), self.links[link].outbound.len());
+        let kept = (self.random.below(inbound + 1), self.random.below(outbound + 1));
+        self.links[link].sever(kept.0, kept.1);
+    }
+
+    /// The client closes its end: what it has sent still arrives.
+    pub(crate) fn close(&mut self, link: LinkId) {
+        self.links[link].inbound_ends = true;
+        self.ignore(link);
+    }
+
+    /// The client has no more interest in the connection, but does not close it.
+    pub(crate) fn ignore(&mut self, link: LinkId) {
+        let link = &mut self.links[link];
+        link.ignored = true;
+        link.outbound.clear();
+    }
+
+    /// Keeps a lane or one end of a connection from being scheduled for a while.
+    pub(crate) fn freeze_something(&mut self, steps_max: usize) {
+        let until = self.step + self.random.range(10, steps_max) as u64;
+        if self.live.is_empty() || self.random.chance(50) {
+            let lane = self.random.below(self.lanes.len());
+            self.lanes[lane].opens_at = until;
+        } else {
+            let link = self.random.pick(&self.live);
+            let link = &mut self.links[link];
+            if self.random.chance(50) {
+                link.receives_from = until
+            } else {
+                link.reads_from = until
+            }
+        }
+    }
+
+    /// Keeps a lane, which now holds one batch, from being emptied until [`World::thaw`].
+    pub(crate) fn block_lane(&mut self, from: ShardId, to: ShardId) {
+        let lane = self.lane(from, to);
+        lane.capacity = 1;
+        lane.opens_at = u64::MAX;
+    }
+
+    /// Lets everything be scheduled again.
+    pub(crate) fn thaw(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.opens_at = 0);
+        for &link in &self.live {
+            self.links[link].receives_from = 0;
+            self.links[link].reads_from = 0;
+        }
+    }
+
+    /// The next step at which something that is held up can go on.
+    pub(crate) fn next_thaw(&self) -> Option<u64> {
+        let lanes = self.lanes.iter().filter(|lane| !lane.queue.is_empty());
+        let links = self.live.iter().map(|&link| &self.links[link]);
+        let steps = lanes
+            .map(|lane| lane.opens_at)
+            .chain(links.flat_map(|link| [link.receives_from, link.reads_from]));
+        steps.filter(|step| *step > self.step).min()
+    }
+
+    /// When the clock must go on for something to happen.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.shards.iter().filter_map(|shard| shard.broker.next_deadline()).min()
+    }
+
+    /// All that can happen now.
+    pub(crate) fn enabled(&self, out: &mut Vec<Action>) {
+        for (from, shard) in self.shard_ids().zip(&self.shards) {
+            if shard.touched {
+                out.push(Action::Turn(from));
+            }
+            if shard.broker.next_deadline().is_some_and(|at| at <= self.now) {
+                out.push(Action::Advance(from));
+            }
+            for to in self.shard_ids().filter(|to| *to != from) {
+                let lane = &self.lanes[self.lane_at(from, to)];
+                let waits = !lane.moves.is_empty() || shard.broker.mesh_waiting(to);
+                if waits && lane.queue.len() < lane.capacity {
+                    out.push(Action::Put(from, to));
+                }
+                if !lane.queue.is_empty() && lane.opens_at <= self.step {
+                    out.push(Action::Get(from, to));
+                }
+            }
+        }
+        for &id in &self.live {
+            let link = &self.links[id];
+            if matches!(link.place, Place::Shard(..)) && link.receives_from <= self.step {
+                let is_empty = link.inbound.is_empty();
+                if !is_empty && !link.paused {
+                    out.push(Action::Receive(id));
+                }
+                if link.inbound_ends && (is_empty && !link.paused || link.severed) {
+                    out.push(Action::Hangup(id));
+                }
+            }
+            if link.dirty && !link.is_sending() {
+                out.push(Action::Take(id));
+            }
+            if link.can_send() {
+                out.push(Action::Send(id));
+            }
+        }
+    }
+
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Turn(shard) => self.turn(shard),
+            Action::Advance(shard) => {
+                let now = self.now;
+                self.touch(shard).advance(now);
+            }
+            Action::Put(from, to) => self.put(from, to),
+            Action::Get(from, to) => self.get(from, to),
+            Action::Receive(link) => self.receive(link),
+            Action::Hangup(link) => self.hang_up(link),
+            Action::Take(link) => self.take(link),
+            Action::Send(link) => self.send(link),
+        }
+    }
+
+    /// The server ends.
+    pub(crate) fn shut_down(&mut self) {
+        let now = self.now;
+        for shard in self.shard_ids() {
+            self.touch(shard).shut_down(now);
+        }
+    }
+
+    /// Forgets the links on which nothing can happen any more.
+    pub(crate) fn sweep(&mut self) {
+        self.live.retain(|&link| !self.links[link].is_over());
+    }
+
+    /// Panics unless all that was promised to the shell has been kept.
+    pub(crate) fn check_quiet(&self) {
+        for (at, lane) in self.lanes.iter().enumerate() {
+            assert!(lane.queue.is_empty() && lane.moves.is_empty(), "rule 9: lane {at} is stuck");
+        }
+        for (id, link) in self.links.iter().enumerate() {
+            let settled = matches!(link.place, Place::Shard(..));
+            assert!(!(settled && link.paused), "rule 9: link {id} stays paused");
+            assert!(!link.is_sending(), "rule 9: link {id} has unsent output");
+        }
+    }
+
+    fn put(&mut self, from: ShardId, to: ShardId) {
+        let now = self.now;
+        let coin = self.random.chance(50);
+        let waits = self.broker(from).mesh_waiting(to);
+        let lane = self.lane_at(from, to);
+        let lane = &mut self.lanes[lane];
+        if (coin || !waits)
+            && let Some((link, bytes)) = lane.moves.pop_front()
+        {
+            lane.queue.push_back(Item::Connection(link, bytes));
+            return;
+        }
+        let batch = self.touch(from).take_mesh(now, to);
+        self.trace.note(|| format!("{now:?} lane {from}>{to} takes {} messages", batch.len()));
+        self.stats.batch_messages_max = self.stats.batch_messages_max.max(batch.len());
+        self.lane(from, to).queue.push_back(Item::Batch(batch));
+    }
+
+    fn get(&mut self, from: ShardId, to: ShardId) {
+        let now = self.now;
+        let step = self.step;
+        let wait = self.random.next();
+        let lane = self.lane(from, to);
+        let Some(item) = lane.queue.pop_front() else { return };
+        lane.opens_at = step + wait % lane.pace as u64;
+        match item {
+            Item::Batch(batch) => {
+                self.trace.note(|| format!("lane {from}>{to} gives {:.500}", format!("{batch:?}")));
+                self.touch(to).receive_mesh(now, from, batch);
+            }
+            Item::Connection(link, bytes) => {
+                let conn = self.open(to, link);
+                self.touch(to).receive(now, conn, &bytes);
+            }
+        }
+    }
+
+    pub(crate) fn touch(&mut self, id: ShardId) -> &mut Broker {
+        let shard = &mut self.shards[id.index()];
+        shard.touched = true;
+        &mut shard.broker
+    }
+
+    fn lane_at(&self, from: ShardId, to: ShardId) -> usize {
+        from.index() * self.shards.len() + to.index()
+    }
+
+    pub(crate) fn lane(&mut self, from: ShardId, to: ShardId) -> &mut Lane {
+        let at = self.lane_at(from, to);
+        &mut self.lanes[at]
+    }
+
+    pub(crate) fn chunk(&mut self) -> usize {
+        let max = if self.random.chance(20) { self.chunk_max.min(9) } else { self.chunk_max };
+        self.random.range(1, max)
+    }
+}
