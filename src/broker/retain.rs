@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    base::{SessionKey, ShardId, limits},
+    base::{QoS, SessionKey, ShardId, limits},
     message::{Message, Publication},
     topic::TopicFilter,
 };
@@ -53,10 +53,18 @@ impl Broker {
     /// Notes that a retained message reaches a session live, so that an older
     /// one on its topic is not sent behind it. `index_known` is the stamp of our
     /// last index change that the publisher's shard had applied.
-    pub(super) fn note_live(&mut self, key: SessionKey, message: &Message<'_>, index_known: u64) {
+    pub(super) fn note_live(
+        &mut self,
+        key: SessionKey,
+        message: &Message<'_>,
+        qos: QoS,
+        index_known: u64,
+    ) {
+        let waits = qos > QoS::AtMostOnce || self.limits.queue_qos0;
         if message.retain
             && let Some(session) = self.sessions.get_mut(key)
             && !session.fetches.is_empty()
+            && (waits || session.conn.is_some())
         {
             let topic_hash = self.placement.hash_one(message.topic.as_str());
             session.fetches.note_live(topic_hash, index_known);

@@ -196,11 +196,11 @@ impl Broker {
         let is_fan_out = local.len() > 1;
         self.wire_form.key = None;
         for same in local.chunk_by(|a, b| a.session == b.session) {
-            self.note_live(same[0].session, &publication.message, index_known);
             let mut grant = Grant::new(&publication.message, &same[0].options);
             for other in &same[1..] {
                 grant.merge(&publication.message, &other.options);
             }
+            self.note_live(same[0].session, &publication.message, grant.qos, index_known);
             self.deliver(same[0].session, publication, &grant, is_fan_out);
         }
     }
