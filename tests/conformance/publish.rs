@@ -164,7 +164,9 @@ fn messages_expire_while_they_wait(broker: &Broker) {
     let (mut client, _) = RawClient::v5_resume(broker.port, "waiting");
     client.send("82 ( 0001 () 't' 01 )");
     client.expect("90 ( 0001 () 01 )");
-    drop(client);
+    // Gone for the broker, too, when it closes.
+    client.half_close();
+    client.expect_closed();
     let mut publisher = RawClient::v5(broker.port, "publisher");
     publisher.send("32 ( 't' 0001 ( 02 00000001 ) `short` )");
     publisher.send("32 ( 't' 0002 ( 02 00000064 ) `long` )");
