@@ -178,6 +178,12 @@ fn publish(broker: &Broker, topic: &str, payload: &str) {
     publisher.expect_closed();
 }
 
+/// Goes, and sees the broker close, too: what is published now is not sent into the void.
+fn leave(mut client: RawClient) {
+    client.half_close();
+    client.expect_closed();
+}
+
 /// MQTT-3.3.1-1, MQTT-4.4.0-1: broker to client, QoS 2. PUBLISH or PUBREC lost look alike from here.
 fn outbound_qos_2_publish_or_pubrec_lost(broker: &Broker) {
     for v in VERSIONS {
@@ -235,7 +241,7 @@ fn outbound_first_delivery_after_an_absence_has_no_dup(broker: &Broker) {
         let (id, topic) = (format!("{} absent", v as u8), format!("absent/{}", v as u8));
         let mut client = v.first(broker, &id);
         v.subscribe(&mut client, &topic, 2);
-        drop(client);
+        leave(client);
         publish(broker, &topic, "x");
         let properties = v.properties();
         let mut client = v.again(broker, &id);
@@ -295,9 +301,7 @@ fn repetitions_keep_their_order(broker: &Broker) {
         // The middle one is past PUBREC when the connection ends.
         client.send(&format!("50 02 {}", packet_ids[1]));
         v.expect_ack(&mut client, 0x62, &packet_ids[1]);
-        // The broker has seen the end when it closes, too: the next one is not sent into the void.
-        client.half_close();
-        client.expect_closed();
+        leave(client);
         publish(broker, &topic, "4");
         let mut client = v.again(broker, &id);
         let (first, third) = (&packet_ids[0], &packet_ids[2]);
