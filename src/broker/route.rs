@@ -238,16 +238,20 @@ impl Broker {
         }
     }
 
-    /// Delivers to a member that another shard has chosen; if it has left
-    /// meanwhile, another one is chosen.
+    /// Delivers to a member that another shard has chosen; if it has left or gone
+    /// offline meanwhile, one is chosen anew.
     fn deliver_to_member(&mut self, publication: &mut Lazy<'_>, chosen: ChosenMember) {
         let ChosenMember { filter, session, hops } = chosen;
         let member = Member { shard: self.shard, session };
-        if let Some(options) = self.index.member_options(&filter, member) {
+        let options = self.index.member_options(&filter, member);
+        let is_online = self.sessions.get(session).is_some_and(|found| found.conn.is_some());
+        if let Some(options) = options
+            && (is_online || hops >= limits::SHARE_HOPS_MAX)
+        {
             let grant = Grant::new(&publication.message, &options);
             return self.deliver(session, publication, &grant, false);
         }
-        match self.index.pick(&filter, Some(member)) {
+        match self.index.pick(&filter, options.is_none().then_some(member)) {
             Some((other, options)) if other.shard == self.shard => {
                 let grant = Grant::new(&publication.message, &options);
                 self.deliver(other.session, publication, &grant, false);
