@@ -260,16 +260,6 @@ impl Outbox {
         self.queue.len()
     }
 
-    /// Deliveries at QoS > 0 that are not fully acknowledged.
-    pub fn in_flight(&self) -> usize {
-        self.window.iter().filter(|entry| !matches!(entry.step, Step::Done)).count()
-    }
-
-    /// Whether a client that reconnects has nothing to be told.
-    pub fn is_idle(&self) -> bool {
-        self.window.is_empty() && self.queue.is_empty()
-    }
-
     fn window_is_open(&self, quota: u16) -> bool {
         self.unacknowledged < quota && self.window.len() < WINDOW_SPAN_MAX
     }
@@ -435,7 +425,7 @@ mod tests {
         assert_eq!(outbox.start(delivery(QoS::AtLeastOnce, None)), id(1));
         outbox.acknowledged(id(1)).unwrap();
         outbox.acknowledged(id(65_535)).unwrap();
-        assert!(outbox.is_idle());
+        assert!(outbox.window.is_empty() && outbox.queue.is_empty());
         assert_eq!(outbox.first, id(2));
     }
 
