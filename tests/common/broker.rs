@@ -2,7 +2,7 @@
 //! killed when it goes out of scope. A failing test prints its last log lines.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -58,7 +58,9 @@ impl Broker {
 
     fn wait_until_it_accepts(&mut self) {
         let deadline = Instant::now() + START_MAX;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // Not by connecting: while another test starts its broker, the child before its exec may still
+        // hold the socket that `free_port` has tried this port with.
+        while !self.log_lines().iter().any(|line| line.ends_with(" ready")) {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 panic!("the broker ended while starting: {status}");
             }
