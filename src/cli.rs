@@ -123,6 +123,13 @@ struct RunArgs {
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"], hide_possible_values = true)]
     log_format: Option<String>,
 
+    /// Trace one in N publications: a log line shows where its time went
+    ///
+    /// Each shard that delivers it logs the microseconds that each stage took, and
+    /// a summary of all traces every 10 seconds and at its end. 0 traces none.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    trace_sample: Option<i64>,
+
     /// Set any configuration key, as in the file (repeatable)
     ///
     /// KEY is dotted, VALUE as in TOML, where quotes around a single word may be
@@ -133,7 +140,17 @@ struct RunArgs {
 
 impl RunArgs {
     fn sources(self, environment: Vec<(OsString, OsString)>) -> Sources {
-        let Self { config, listen, shards, data_dir, ephemeral, verbose, log_format, set } = self;
+        let Self {
+            config,
+            listen,
+            shards,
+            data_dir,
+            ephemeral,
+            verbose,
+            log_format,
+            trace_sample,
+            set,
+        } = self;
         let listen = (!listen.is_empty()).then(|| listen.join(","));
         let level = match verbose {
             0 => None,
@@ -146,6 +163,7 @@ impl RunArgs {
             ("--data-dir", "data_dir", data_dir),
             ("--ephemeral", "ephemeral", ephemeral.then(|| "true".to_owned())),
             ("--log-format", "log_format", log_format),
+            ("--trace-sample", "trace_sample", trace_sample.map(|every| every.to_string())),
             ("-v", "log_level", level.map(str::to_owned)),
         ];
         let flags = flags
@@ -231,6 +249,7 @@ mod tests {
             "-vv",
             "--log-format",
             "json",
+            "--trace-sample=1000",
             "--set",
             "a=b",
             "--set=c=d",
@@ -248,6 +267,7 @@ mod tests {
             ("--data-dir", "data_dir", "/d"),
             ("--ephemeral", "ephemeral", "true"),
             ("--log-format", "log_format", "json"),
+            ("--trace-sample", "trace_sample", "1000"),
             ("-v", "log_level", "trace"),
         ];
         assert_eq!(flags, expected);

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     base::ShardId,
-    broker::{BrokerSetup, Summary},
+    broker::{BrokerSetup, Summary, TraceSetup},
     config::Config,
     shard::{
         self, Clock, ConnectionCount, Control, LaneEnds, Listeners, Milestone, ShardSetup, sys,
@@ -177,12 +177,14 @@ impl Server {
         let seed = RandomState::new().hash_one(0);
         let shards = config.shards.get() as u16;
         let lanes = LaneEnds::matrix(shards).into_iter();
+        let stopwatch = Instant::now;
+        let trace = config.trace_sample.map(|every| TraceSetup { every, stopwatch });
         let setup = |(number, lanes): (usize, LaneEnds)| {
             let shard = ShardId(number as u16);
             let (limits, anonymous) = (config.limits.clone(), config.allow_anonymous);
             let events = self.events.clone();
             ShardSetup {
-                broker: BrokerSetup { shard, shards, seed, limits, anonymous },
+                broker: BrokerSetup { shard, shards, seed, limits, anonymous, trace },
                 listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 lanes,
                 clock,

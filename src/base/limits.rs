@@ -65,6 +65,14 @@ pub const RETAINED_PAGE_VISITS: usize = 4096;
 /// Pages handled for sessions that are ready, in one call of `Broker::advance`.
 pub const RETAINED_PAGES_PER_TURN: usize = 16;
 
+/// Traces under way on one shard, finished ones that wait for their log line included.
+/// Past it a publication is not traced (counted).
+pub const TRACES_MAX: usize = 64;
+/// Sends that one trace waits for. Past it the trace is incomplete.
+pub const TRACE_SENDS_MAX: usize = 4096;
+/// Time that a trace waits for its sends. Then it is incomplete.
+pub const TRACE_MILLIS_MAX: u64 = 1_000;
+
 /// Output buffers that a shard keeps for reuse, and the largest kept.
 pub const SPARE_BUFFERS_MAX: usize = 256;
 /// See [`SPARE_BUFFERS_MAX`].

@@ -5,6 +5,9 @@
 pub struct Time(u64);
 
 impl Time {
+    /// Later than any other.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// A point `millis` milliseconds after the clock's start.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)

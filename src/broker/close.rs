@@ -105,6 +105,9 @@ impl Broker {
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Box<Connection>> {
         let mut connection = self.connections.remove(conn)?;
         self.timers.set(conn.into(), &mut connection.timer_at, None);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.gone(conn);
+        }
         Some(connection)
     }
 

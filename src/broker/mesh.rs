@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::{Broker, ack_line::AppliedBy};
+use super::{Broker, ack_line::AppliedBy, trace::TraceStart};
 use crate::{
     base::{SessionKey, ShardId, Time, limits},
     message::Publication,
@@ -24,6 +24,8 @@ pub struct MeshMessage(pub(super) Mesh);
 pub(super) enum Mesh {
     /// A publication that has takers there.
     Publish(Forward),
+    /// The publication that follows is traced.
+    Traced(Box<TraceStart>),
     /// The sender has its first subscriber of this filter.
     Subscribed { filter: TopicFilter, stamp: u64 },
     /// The sender has lost its last subscriber of this filter.
@@ -277,6 +279,11 @@ impl Broker {
         for MeshMessage(message) in batch {
             match message {
                 Mesh::Publish(forward) => self.receive_forward(forward),
+                Mesh::Traced(start) => {
+                    if let Some(tracer) = &mut self.tracer {
+                        tracer.announced(start);
+                    }
+                }
                 Mesh::Subscribed { filter, stamp } => {
                     self.index.add_shard(&filter, from);
                     self.peers.applied_change(from, stamp);

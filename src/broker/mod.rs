@@ -18,6 +18,7 @@ mod route;
 mod sessions;
 mod subscribe;
 mod timers;
+mod trace;
 
 use std::{collections::VecDeque, io, sync::Arc};
 
@@ -26,6 +27,7 @@ use ahash::RandomState;
 pub use connection::Origin;
 pub use counters::{Counters, DropReason, Summary};
 pub use mesh::MeshMessage;
+pub use trace::{Stage, Trace, TraceId, TraceSetup, Tracer};
 
 use self::{
     close::Cause,
@@ -57,6 +59,8 @@ pub struct BrokerSetup {
     pub limits: Limits,
     /// Who may connect without credentials.
     pub anonymous: AnonymousPolicy,
+    /// Whether and how publications are traced.
+    pub trace: Option<TraceSetup>,
 }
 
 /// What the shell is asked to do.
@@ -129,6 +133,7 @@ pub struct Broker {
     matches: Matches,
     /// Reused while a publication is encoded for several subscribers.
     wire_form: WireForm,
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Whether the next packet of a connection may be looked at.
@@ -142,8 +147,9 @@ enum Flow {
 impl Broker {
     /// A broker without connections or sessions.
     pub fn new(setup: BrokerSetup) -> Self {
-        let BrokerSetup { shard, shards, seed, limits, anonymous } = setup;
+        let BrokerSetup { shard, shards, seed, limits, anonymous, trace } = setup;
         let placement = RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1);
+        let tracer = trace.map(|setup| Box::new(Tracer::new(setup, shard, placement.clone())));
         Self {
             shard,
             limits,
@@ -169,6 +175,7 @@ impl Broker {
             ready_fetches: VecDeque::new(),
             matches: Matches::default(),
             wire_form: WireForm::default(),
+            tracer,
         }
     }
 
@@ -236,7 +243,8 @@ impl Broker {
         if can_resume || !self.ready_fetches.is_empty() {
             return Some(self.now);
         }
-        self.timers.next()
+        let trace_due = self.tracer.as_ref().and_then(|tracer| tracer.next_deadline());
+        [self.timers.next(), trace_due].into_iter().flatten().min()
     }
 
     /// The next thing that the shell has to do.
@@ -259,6 +267,9 @@ impl Broker {
     pub fn written(&mut self, now: Time, conn: ConnId, buffer: Vec<u8>) {
         self.now = now;
         self.connections.recycle(buffer);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.written(conn);
+        }
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.taken_bytes = 0;
         if connection.paused.replies && connection.reply_bytes < limits::REPLY_BYTES_MAX {
@@ -293,6 +304,11 @@ impl Broker {
         for conn in self.connections.ids() {
             self.close(conn, Cause::Shutdown);
         }
+    }
+
+    /// The traces of this shard, if publications are traced.
+    pub fn tracer(&mut self) -> Option<&mut Tracer> {
+        self.tracer.as_deref_mut()
     }
 
     /// Counts worth a log line.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    base::{PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
+    base::{ConnId, PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
     codec::{PacketType, Version, encode_ack},
     message::{Delivery, Identifiers, Message, Publication},
     session::{Outgoing, QueueBounds, Queued, Refused},
@@ -109,6 +109,18 @@ impl WireForm {
     }
 }
 
+/// What became of a message for one taker.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// It is in the output of this connection.
+    Encoded(ConnId),
+    Queued,
+    /// With a reason, which has been counted.
+    Dropped,
+    /// There is no connection, and nothing is kept for the session.
+    Offline,
+}
+
 impl Broker {
     /// Sends a message of this shard's to all its takers; false if there are none.
     pub(super) fn route(
@@ -116,19 +128,29 @@ impl Broker {
         publication: &mut Lazy<'_>,
         publisher: Option<SessionKey>,
     ) -> bool {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.begin(&publication.message, publisher, &self.sessions);
+        }
         let mut matches = std::mem::take(&mut self.matches);
         self.index.matches(publication.message.topic, &mut matches);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.matched();
+        }
         let Matches { local, shards, shared, .. } = &mut matches;
         let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
         self.deliver_local(publication, local, publisher, u64::MAX);
         self.forward(publication, *shards, shared);
         self.matches = matches;
+        self.end_trace();
         has_takers
     }
 
     /// Takes in a message that another shard has routed here.
     pub(super) fn receive_forward(&mut self, forward: Forward) {
         let mut publication = Lazy::kept(&forward.publication);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.begin_forwarded(&publication.message);
+        }
         if forward.ordinary {
             let mut matches = std::mem::take(&mut self.matches);
             self.index.matches_local(publication.message.topic, &mut matches);
@@ -138,6 +160,7 @@ impl Broker {
         for chosen in forward.shared {
             self.deliver_to_member(&mut publication, chosen);
         }
+        self.end_trace();
     }
 
     /// Sends what waits for a client, as far as its window and output allow.
@@ -233,8 +256,24 @@ impl Broker {
                 ordinary: ordinary.contains(shard),
                 shared: here.map(|(_, member)| member.clone()).collect(),
             };
-            self.peers.send(shard, Mesh::Publish(forward));
+            self.send_forward(shard, forward);
             self.counters.forwarded += 1;
+        }
+    }
+
+    /// If the publication is traced, the other shard learns so from the message before it.
+    fn send_forward(&mut self, to: ShardId, forward: Forward) {
+        if let Some(tracer) = &mut self.tracer
+            && let Some(start) = tracer.forwarded()
+        {
+            self.peers.send(to, Mesh::Traced(start));
+        }
+        self.peers.send(to, Mesh::Publish(forward));
+    }
+
+    fn end_trace(&mut self) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.end(self.now);
         }
     }
 
@@ -262,7 +301,7 @@ impl Broker {
                 let shared = [next].into_iter().collect();
                 let index_known = self.peers.index_known(other.shard);
                 let forward = Forward { publication, index_known, ordinary: false, shared };
-                self.peers.send(other.shard, Mesh::Publish(forward));
+                self.send_forward(other.shard, forward);
             }
             _ => {
                 self.counters.count_drop(DropReason::NoMember);
@@ -280,13 +319,26 @@ impl Broker {
         grant: &Grant,
         is_fan_out: bool,
     ) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let outcome = self.hand_over(key, publication, grant, is_fan_out);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.taker(outcome, &self.connections);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        key: SessionKey,
+        publication: &mut Lazy<'_>,
+        grant: &Grant,
+        is_fan_out: bool,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let connection = session.conn.and_then(|conn| self.connections.get(conn));
         let Some(connection) = connection else {
             if grant.qos > QoS::AtMostOnce || self.limits.queue_qos0 {
-                self.enqueue(key, publication, grant);
+                return self.enqueue(key, publication, grant);
             }
-            return;
+            return Outcome::Offline;
         };
         let mut delivery = Delivery {
             message: publication.message,
@@ -300,22 +352,23 @@ impl Broker {
             let backlog = connection.backlog();
             let backlog_max = self.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
             if backlog > 0 && (backlog + delivery.message.size()) as u64 > backlog_max {
-                return self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
+                self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
+                return Outcome::Dropped;
             }
-            self.send_publish(key, &delivery, is_fan_out);
+            self.send_publish(key, &delivery, is_fan_out)
         } else if grant.qos > QoS::AtMostOnce
             && connection.output.len() < limits::OUTPUT_BYTES_HIGH
             && session.outbox.has_room(connection.quota)
         {
             delivery.packet_id = Some(session.outbox.start(grant.queued(publication.keep())));
-            self.send_publish(key, &delivery, is_fan_out);
+            self.send_publish(key, &delivery, is_fan_out)
         } else {
-            self.enqueue(key, publication, grant);
+            self.enqueue(key, publication, grant)
         }
     }
 
-    fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+    fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) -> Outcome {
+        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let bounds = QueueBounds {
             messages_max: self.limits.queue_messages_max as usize,
             bytes_max: self.limits.queue_bytes_max,
@@ -326,13 +379,21 @@ impl Broker {
                 Refused::Bytes => DropReason::QueueBytes,
             };
             self.count_session_drop(key, reason, grant.qos);
+            return Outcome::Dropped;
         }
+        Outcome::Queued
     }
 
     /// Puts a PUBLISH into the output of the session's connection.
-    fn send_publish(&mut self, key: SessionKey, delivery: &Delivery<'_>, is_fan_out: bool) {
-        let Some(conn) = self.sessions.get(key).and_then(|session| session.conn) else { return };
-        let Some(connection) = self.connections.writer(conn) else { return };
+    fn send_publish(
+        &mut self,
+        key: SessionKey,
+        delivery: &Delivery<'_>,
+        is_fan_out: bool,
+    ) -> Outcome {
+        let conn = self.sessions.get(key).and_then(|session| session.conn);
+        let Some(conn) = conn else { return Outcome::Offline };
+        let Some(connection) = self.connections.writer(conn) else { return Outcome::Offline };
         let Connection { version, output, packet_bytes_max, .. } = connection;
         let start = output.len();
         // An identifier takes up to five bytes.
@@ -351,14 +412,21 @@ impl Broker {
         }
         self.counters.publishes_sent += 1;
         packet_log::sending_publish(&self.sessions, key, delivery);
+        Outcome::Encoded(conn)
     }
 
     /// MQTT-3.1.2-25: as if it had been sent and acknowledged.
-    fn drop_too_large(&mut self, key: SessionKey, qos: QoS, packet_id: Option<PacketId>) {
+    fn drop_too_large(
+        &mut self,
+        key: SessionKey,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+    ) -> Outcome {
         if let (Some(id), Some(session)) = (packet_id, self.sessions.get_mut(key)) {
             session.outbox.abandon(id);
         }
         self.count_session_drop(key, DropReason::PacketTooLarge, qos);
+        Outcome::Dropped
     }
 
     /// Counts a message that a client does not get, or that it may not publish.

@@ -232,6 +232,16 @@ static KEYS: &[Key] = &[
         doc: "The least important messages that are logged; `debug` (`-v`) adds a line for each \
               packet.",
     },
+    Key {
+        name: "trace_sample",
+        kind: Kind::Number(0..=U32, |settings, number| {
+            settings.trace_sample = number.try_into().ok()?;
+            Some(())
+        }),
+        show: |settings| settings.trace_sample.to_string(),
+        doc: "Trace one in so many publications: an `info` line for each shard that delivers it \
+              shows how many microseconds each stage took. 0 traces none.",
+    },
     limit!(
         packet_bytes_max,
         PACKET_BYTES_MIN..=PACKET_BYTES,

@@ -9,7 +9,12 @@ mod keys;
 mod problem;
 mod source;
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
 
 use tracing::Level;
 
@@ -45,6 +50,8 @@ pub struct Config {
     pub ephemeral: bool,
     /// What is logged, and in which form.
     pub log: LogConfig,
+    /// Traces one in so many publications.
+    pub trace_sample: Option<NonZeroU32>,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -168,8 +175,16 @@ impl Config {
 
     /// What the keys mean together and on this machine.
     fn check(settings: Settings, machine: &Machine) -> Result<Self, Vec<Problem>> {
-        let Settings { listen, allow_anonymous, shards, data_dir, ephemeral, log, limits } =
-            settings;
+        let Settings {
+            listen,
+            allow_anonymous,
+            shards,
+            data_dir,
+            ephemeral,
+            log,
+            trace_sample,
+            limits,
+        } = settings;
         let allow_anonymous = match allow_anonymous {
             None => AnonymousPolicy::LoopbackOnly,
             Some(true) => AnonymousPolicy::Everywhere,
@@ -188,6 +203,7 @@ impl Config {
             data_dir,
             ephemeral,
             log,
+            trace_sample: NonZeroU32::new(trace_sample),
             limits,
         })
     }
@@ -248,6 +264,8 @@ struct Settings {
     data_dir: PathBuf,
     ephemeral: bool,
     log: LogConfig,
+    /// 0 is off.
+    trace_sample: u32,
     limits: Limits,
 }
 
@@ -260,6 +278,7 @@ impl Default for Settings {
             data_dir: PathBuf::from("/var/lib/ringmq"),
             ephemeral: false,
             log: LogConfig { format: LogFormat::Text, level: Level::INFO },
+            trace_sample: 0,
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! Precedence of the sources and the exact words about what is wrong with them.
 
-use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
 
@@ -87,6 +87,7 @@ fn nothing_set_is_loopback_and_one_shard_per_cpu() {
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/ringmq"));
     assert!(!config.ephemeral);
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::INFO });
+    assert_eq!(config.trace_sample, None);
     assert_eq!(config.limits, Limits::default());
 }
 
@@ -101,6 +102,7 @@ fn every_key_can_stand_in_the_file() {
         ephemeral = true
         log_format = "json"
         log_level = "trace"
+        trace_sample = 4294967295
         [limits]
         packet_bytes_max = 268_435_460
         receive_maximum = 1
@@ -136,6 +138,7 @@ fn every_key_can_stand_in_the_file() {
         data_dir: PathBuf::from("/srv/mqtt"),
         ephemeral: true,
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
+        trace_sample: NonZeroU32::new(u32::MAX),
         limits: Limits {
             packet_bytes_max: 268_435_460,
             receive_maximum: 1,

@@ -7,7 +7,7 @@
 //! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
-//! - `lanes`: channels between shards; `bell`: wake-ups between tasks
+//! - `lanes`: channels between shards; `bell`: wake-ups between tasks; `trace`: log of traced publications
 
 mod bell;
 mod buffers;
@@ -16,6 +16,7 @@ mod lanes;
 mod ring;
 mod sockets;
 pub(crate) mod sys;
+mod trace;
 mod traffic;
 mod turn;
 
@@ -41,6 +42,7 @@ use self::{
     bell::Bell,
     connections::Connections,
     lanes::{LaneMessage, LaneOut},
+    trace::TraceLog,
     turn::{Next, Stage},
 };
 use crate::{
@@ -123,7 +125,12 @@ impl Clock {
     }
 
     fn now(self) -> Time {
-        Time::from_millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.time_at(Instant::now())
+    }
+
+    fn time_at(self, at: Instant) -> Time {
+        let millis = at.saturating_duration_since(self.0).as_millis();
+        Time::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 
@@ -149,7 +156,9 @@ pub(crate) async fn run(mut setup: ShardSetup) -> io::Result<Summary> {
     for task in tasks {
         Task::cancel(task).await;
     }
-    outcome.map(|()| shard.borrow().broker.summary())
+    let mut shard = shard.borrow_mut();
+    shard.log_last_traces();
+    outcome.map(|()| shard.broker.summary())
 }
 
 /// The main task: all I/O of the shard is done here.
@@ -242,6 +251,8 @@ struct Shard {
     lingering: VecDeque<(Time, ConnId)>,
     refused: RateLimit,
     accept_failed: RateLimit,
+    /// If publications are traced.
+    trace_log: Option<Box<TraceLog>>,
 }
 
 struct Listener {
@@ -257,6 +268,7 @@ impl Shard {
         let lanes_to_flush: Vec<ShardId> = all.filter(|shard| *shard != own).collect();
         debug_assert_eq!(lanes_to_flush.len(), peers);
         let listener = |socket| Listener { socket, accepting: false };
+        let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
         Ok(Self {
             ring: Ring::new(wake)?,
             broker: Broker::new(setup.broker),
@@ -278,6 +290,7 @@ impl Shard {
             lingering: VecDeque::new(),
             refused: RateLimit::default(),
             accept_failed: RateLimit::default(),
+            trace_log,
         })
     }
 

@@ -42,7 +42,7 @@ pub(super) enum Stage {
 impl Shard {
     /// Takes one turn. An error means that the ring has failed.
     pub(super) fn turn(&mut self) -> io::Result<Next> {
-        self.now = self.clock.now();
+        self.read_clock();
         self.ring.hush();
         let completions = self.ring.harvest(COMPLETIONS_PER_TURN);
         while let Some(event) = self.ring.next_event() {
@@ -64,7 +64,9 @@ impl Shard {
         self.start_receives();
         self.start_sends();
         self.start_timer();
-        self.submit(completions)
+        let next = self.submit(completions)?;
+        self.log_traces();
+        Ok(next)
     }
 
     /// A turn that found nothing to do looks once more after asking to be woken, then sleeps. One
@@ -87,7 +89,7 @@ impl Shard {
     /// What another shard sent. The turn that the lane's task asks for does the rest.
     pub(super) fn lane_brought(&mut self, from: ShardId, message: LaneMessage) {
         // The last turn may have been long ago.
-        self.now = self.clock.now();
+        self.read_clock();
         match message {
             LaneMessage::Mesh(batch) => self.broker.receive_mesh(self.now, from, batch),
             LaneMessage::Connection { socket, moved } => {

@@ -36,6 +36,11 @@ impl Broker {
         Self::launch(shards, settings, &[])
     }
 
+    /// The same with flags of the command line.
+    pub(crate) fn start_with(shards: usize, flags: &[&str]) -> Self {
+        Self::launch(shards, &[], flags)
+    }
+
     fn launch(shards: usize, settings: &[&str], flags: &[&str]) -> Self {
         let port = free_port();
         let mut command = command(port, shards, settings);
@@ -60,7 +65,8 @@ impl Broker {
         let deadline = Instant::now() + START_MAX;
         // Not by connecting: while another test starts its broker, the child before its exec may still
         // hold the socket that `free_port` has tried this port with.
-        while !self.log_lines().iter().any(|line| line.ends_with(" ready")) {
+        let is_ready = |line: &String| line.ends_with(" ready") || line.contains("\"ready\"");
+        while !self.log_lines().iter().any(is_ready) {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 panic!("the broker ended while starting: {status}");
             }

@@ -113,6 +113,7 @@ impl World {
                 seed,
                 limits: limits.clone(),
                 anonymous: AnonymousPolicy::LoopbackOnly,
+                trace: None,
             })
         };
         let shard =
