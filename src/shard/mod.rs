@@ -50,12 +50,12 @@ use crate::{
     broker::{Broker, BrokerSetup, Summary},
 };
 
-/// The ring driver, for the load generator of this workspace only: nothing here is a stable interface.
+/// For the load generator and the benchmarks of this workspace only: nothing here is a stable interface.
 #[doc(hidden)]
 pub use self::{
     buffers::Filled,
     ring::{Event, Received, Ring},
-    sys::{glommio_file, new_eventfd},
+    sys::{allowed_cpus, glommio_file, new_eventfd},
 };
 
 pub(crate) use self::{

@@ -27,7 +27,7 @@ pub fn glommio_file(fd: OwnedFd) -> BufferedFile {
 }
 
 /// The CPUs this process may run on, in ascending order (`taskset`, cgroup cpusets).
-pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: all-zero is an empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the kernel writes at most the given size to the set.
