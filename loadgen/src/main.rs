@@ -1,31 +1,54 @@
-//! The `loadgen` program: arguments, Ctrl-C, run, report, exit code.
+//! The `loadgen` program: arguments, Ctrl-C, the command, exit code.
 
 use std::{
     fs::File,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
 
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+mod cli;
 mod client;
-mod identifiers;
-mod interrupt;
+mod clock;
+mod compare;
+mod load;
 mod machine;
-mod options;
+mod measure;
+mod output;
 mod pace;
+mod plan;
 mod record;
 mod report;
-mod run;
+mod result;
 mod scenario;
-mod sockets;
+mod transport;
 
-use self::{interrupt::Interrupt, options::Options, report::Report, run::Outcome};
+use self::{
+    cli::{Command, CompareCommand, ReportCommand, RunCommand},
+    compare::{Figures, Step, Verdict},
+    measure::{COMPLETE, INTERRUPTED, Progress},
+    output::{ComparisonTable, HistogramLog, Live, Prometheus, Table, grouped},
+    result::RunResult,
+    scenario::Pace,
+};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let options = Options::of_process();
-    match run(&options) {
-        Ok(outcome) if outcome.ended.is_failure() => ExitCode::from(NOT_MEASURED),
-        Ok(outcome) if outcome.record.violations().is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(VIOLATED),
+    let outcome = match Command::of_process() {
+        Command::Run(command) => run(&command),
+        Command::Report(command) => report(&command),
+        Command::Compare(command) => compare(&command),
+    };
+    match outcome {
+        Ok(code) => code,
         Err(error) => {
             // Nothing is left to do if nobody can read it.
             let _ = writeln!(io::stderr(), "loadgen: {error}");
@@ -35,21 +58,134 @@ fn main() -> ExitCode {
 }
 
 /// Runs the scenario and prints what came of it, also if it ended before its time.
-fn run(options: &Options) -> Result<Outcome, Box<dyn std::error::Error>> {
-    // Before the run: a result that cannot be written should not take a minute to say so.
-    let json = options.json.as_ref().map(|path| {
-        File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
-    });
-    let json = json.transpose()?;
-    let interrupt = Interrupt::watch()?;
-    let outcome = run::run(options, &interrupt)?;
-    let report = Report::new(options, &outcome);
-    if let Some(mut file) = json {
-        writeln!(file, "{:#}", report.json())?;
+fn run(command: &RunCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let json = json_file(command.output.json.as_deref())?;
+    let mut hlog = command.output.hlog.as_deref().map(HistogramLog::create).transpose()?;
+    let mut prometheus = command.output.prometheus.map(Prometheus::serve).transpose()?;
+    let interrupt = watch_signals()?;
+    let mut live = Live::new(command.output.quiet);
+    let mut is_nothing_found = false;
+    let mut tell = |progress: Progress<'_>| {
+        hlog.iter_mut().for_each(|log| log.take(&progress));
+        prometheus.iter_mut().for_each(|page| page.take(&progress));
+        match progress {
+            Progress::Note(text) => live.note(text),
+            Progress::Warning(text) => live.warn(text),
+            Progress::Run(scenario) => live.begin(scenario),
+            Progress::Second(second, _) => live.show(second),
+            Progress::Rest(..) => {}
+            Progress::Result(result) => {
+                live.end();
+                // A reader that has gone is no failure of the measurement.
+                let _ = writeln!(io::stdout(), "{}", Table(result));
+            }
+            Progress::Found(Some(rate)) => {
+                let _ = writeln!(io::stdout(), "highest rate in time: {rate:.1} messages/s");
+            }
+            Progress::Found(None) => {
+                is_nothing_found = true;
+                let _ = writeln!(io::stdout(), "no rate was in time");
+            }
+        }
+    };
+    let RunCommand { scenario, target, .. } = command;
+    let mut results = Vec::new();
+    let outcome = measure::measure(scenario, target, &interrupt, &mut tell, &mut results);
+    live.end();
+    let code = match scenario.pace {
+        // Rates that were too high are part of the answer.
+        Pace::Search(_) if is_nothing_found => ExitCode::from(VIOLATED),
+        Pace::Search(_) => ExitCode::SUCCESS,
+        _ => exit_code(&results),
+    };
+    write_json(json, results)?;
+    hlog.map_or(Ok(()), HistogramLog::finish)?;
+    outcome?;
+    Ok(code)
+}
+
+/// Runs the scenario against all brokers in turn and prints a table for each QoS.
+fn compare(command: &CompareCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let json = json_file(command.json.as_deref())?;
+    let interrupt = watch_signals()?;
+    let is_quiet = command.quiet;
+    let mut live = Live::new(is_quiet);
+    let mut tell = |step: Step<'_>| match step {
+        Step::Turn { round, broker } => {
+            live.note(&format!("round {round} of {}: {broker}", command.comparison.rounds));
+        }
+        Step::Of(Progress::Run(scenario)) => live.begin(scenario),
+        Step::Of(Progress::Second(second, _)) => live.show(second),
+        Step::Of(Progress::Result(result)) => {
+            live.end();
+            let (qos, rate) = (result.settings.qos, grouped(result.delivered_per_sec as u64));
+            live.note(&format!("  QoS {qos}: {rate} deliveries/s"));
+        }
+        Step::Of(Progress::Note(text)) => live.note(text),
+        Step::Of(Progress::Warning(text)) => live.warn(text),
+        Step::Of(Progress::Rest(..) | Progress::Found(_)) => {}
+    };
+    let results = command.comparison.run(&interrupt, &mut tell);
+    let all_figures = Figures::of(&command.comparison, &results);
+    for figures in &all_figures {
+        // A reader that has gone is no failure of the measurement.
+        let _ = writeln!(io::stdout(), "{}", ComparisonTable(figures));
     }
-    // A reader that has gone is no failure of the measurement.
-    let _ = write!(io::stdout(), "{report}");
-    Ok(outcome)
+    let code = match all_figures.iter().map(Figures::verdict).max() {
+        Some(Verdict::Sound) => ExitCode::SUCCESS,
+        Some(Verdict::Violated) => ExitCode::from(VIOLATED),
+        Some(Verdict::NotMeasured) | None => ExitCode::from(NOT_MEASURED),
+    };
+    write_json(json, results)?;
+    Ok(code)
+}
+
+/// Before the run: a result that cannot be written should not take a minute to say so.
+fn json_file(path: Option<&Path>) -> Result<Option<File>, String> {
+    let create = |path: &Path| {
+        File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    };
+    path.map(create).transpose()
+}
+
+fn write_json(
+    file: Option<File>,
+    results: Vec<RunResult>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(mut file) = file {
+        writeln!(file, "{}", serde_json::to_string_pretty(&measure::result_file(results))?)?;
+    }
+    Ok(())
+}
+
+fn report(command: &ReportCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let written = report::write(&command.files, Some(&command.out), command.svg.as_deref())?;
+    for path in written {
+        let _ = writeln!(io::stdout(), "{}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A flag that Ctrl-C sets; the second Ctrl-C ends the process.
+fn watch_signals() -> io::Result<Arc<AtomicBool>> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down and sets it.
+        flag::register_conditional_shutdown(signal, NOT_MEASURED.into(), interrupt.clone())?;
+        flag::register(signal, interrupt.clone())?;
+    }
+    Ok(interrupt)
+}
+
+fn exit_code(results: &[RunResult]) -> ExitCode {
+    let failed = |result: &RunResult| !matches!(result.ended.as_str(), COMPLETE | INTERRUPTED);
+    if results.iter().any(failed) {
+        ExitCode::from(NOT_MEASURED)
+    } else if results.iter().any(|result| !result.violations.is_empty()) {
+        ExitCode::from(VIOLATED)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Exit code if the broker lost, repeated, reordered or misdirected messages that it may not.

@@ -1,162 +1,145 @@
 //! What came of the messages: latency histograms, and whether each arrived once and in order.
 //!
-//! Pure: time is an argument, in nanoseconds since the run's clock started.
+//! One a thread; [`Tally::add`] merges what they found. Pure: time is an argument, in nanoseconds
+//! since the run's clock started.
 
-use std::{fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
+use ahash::AHashMap;
 use hdrhistogram::Histogram;
 use ringmq::base::QoS;
+use serde::{Deserialize, Serialize};
 
-use crate::client::Step;
+use crate::result::{Counts, LatencyName};
 
 /// The first bytes of each payload: which message this is and when it was meant to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Stamp {
+    /// Tells this run's messages from others'.
+    pub(crate) tag: u16,
     /// Below 2^24.
     pub(crate) publisher: u32,
     /// Counts the publisher's messages from 0; below 2^40.
     pub(crate) sequence: u64,
-    pub(crate) intended: u64,
+    /// Microseconds since 1970.
+    pub(crate) intended_unix_us: u64,
 }
 
 impl Stamp {
     /// Bytes of a payload that it takes.
     pub(crate) const BYTES: usize = 16;
 
+    #[inline]
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let number = u128::from(self.publisher) << SEQUENCE_BITS | u128::from(self.sequence);
-        (number << 64 | u128::from(self.intended)).to_be_bytes()
+        let who = u64::from(self.publisher) << SEQUENCE_BITS | self.sequence;
+        let when = u64::from(self.tag) << INTENDED_BITS | self.intended_unix_us & INTENDED_MASK;
+        (u128::from(who) << 64 | u128::from(when)).to_be_bytes()
     }
 
-    /// The stamp of a payload; `None` if it is too short to be one of ours.
-    pub(crate) fn of(payload: &[u8]) -> Option<Self> {
+    /// The stamp of a payload that arrived at `now_unix_us`; `None` if it is too short to be ours.
+    #[inline]
+    pub(crate) fn of(payload: &[u8], now_unix_us: u64) -> Option<Self> {
         let bytes = u128::from_be_bytes(*payload.first_chunk()?);
-        let number = (bytes >> 64) as u64;
+        let (who, when) = ((bytes >> 64) as u64, bytes as u64);
+        // The higher bits are those of the arrival: a message is younger than 2^48 us.
+        let age = now_unix_us.wrapping_sub(when) & INTENDED_MASK;
+        // Clocks of two hosts may differ: what seems to come from the future has the age 0.
+        let age = if age > INTENDED_MASK / 2 { 0 } else { age };
         Some(Self {
-            publisher: (number >> SEQUENCE_BITS) as u32,
-            sequence: number & ((1 << SEQUENCE_BITS) - 1),
-            intended: bytes as u64,
+            tag: (when >> INTENDED_BITS) as u16,
+            publisher: (who >> SEQUENCE_BITS) as u32,
+            sequence: who & ((1 << SEQUENCE_BITS) - 1),
+            intended_unix_us: now_unix_us - age,
         })
     }
 }
 
 const SEQUENCE_BITS: u32 = 40;
 
-/// Everything that is known about a run's messages.
+/// Microseconds since 1970 modulo 2^48, which is almost nine years.
+const INTENDED_BITS: u32 = 48;
+const INTENDED_MASK: u64 = (1 << INTENDED_BITS) - 1;
+
+/// Everything that one thread knows about a run's messages.
 pub(crate) struct Record {
-    qos: QoS,
     streams: Vec<Stream>,
+    /// What each member of a group got last of each publisher, by member and publisher: the messages of
+    /// a group's stream may overtake each other, those of one member may not.
+    members: AHashMap<(u32, u32), u64>,
     /// Messages meant to be sent in this time are measured; what is counted as a rate happened in it.
     pub(crate) window: Range<u64>,
+    pub(crate) tally: Tally,
+    /// From the intended time of sending to the arrival, of the second that has not been told yet:
+    /// of measured messages, and of others.
+    second: [Latency; 2],
+    run: Run,
+}
+
+/// Arrivals one after the other that took equally long: messages that were sent together arrive together.
+#[derive(Default)]
+struct Run {
+    /// Which of the two latencies of a second they belong to.
+    place: usize,
+    micros: u64,
+    count: u64,
+}
+
+/// What is added up over threads and processes.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Tally {
     pub(crate) counts: Counts,
-    /// From the intended time of sending to the arrival at a subscriber.
-    pub(crate) delivery: Latency,
-    /// The same, of the second that has not been reported yet.
-    pub(crate) interval: Latency,
-    /// From the intended time of sending to PUBACK, PUBREC and PUBCOMP.
-    pub(crate) steps: [Latency; 3],
-    /// How late this program sent what was due; tells whether it kept up with its own schedule.
-    pub(crate) lateness: Latency,
-}
-
-/// Numbers of messages and deliveries.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct Counts {
-    /// Messages sent, warm-up included, and in the measured time.
-    pub(crate) sent: u64,
+    /// In the measured time.
     pub(crate) sent_measured: u64,
-    /// Messages that were due but that the broker never made room for.
-    pub(crate) unsent: u64,
-    /// Deliveries, each counted once.
-    pub(crate) delivered: u64,
     pub(crate) delivered_measured: u64,
-    /// Deliveries that were missing when the run ended.
-    pub(crate) lost: u64,
-    /// Missing deliveries that the run was cut too early to wait for.
-    pub(crate) unfinished: u64,
-    /// Further deliveries of the same message.
-    pub(crate) duplicates: u64,
-    /// Deliveries after one with a higher sequence number.
-    pub(crate) reordered: u64,
-    /// Deliveries to a subscriber that should not have got them, or of a foreign or damaged payload.
-    pub(crate) strays: u64,
-    /// Publications that the broker acknowledged with an error.
-    pub(crate) refused: u64,
+    pub(crate) latencies: BTreeMap<LatencyName, Latency>,
+    /// When the last delivery arrived, in nanoseconds since the clock started.
+    pub(crate) last_delivery: u64,
+    /// CPU time of the threads in the measured time, and the part of it in which the busiest was not
+    /// waiting.
+    pub(crate) cpu_nanos: u64,
+    pub(crate) busy: f64,
 }
 
-impl Record {
-    /// For so many streams; measures within `window`.
-    pub(crate) fn new(qos: QoS, streams: usize, window: Range<u64>) -> Self {
-        Self {
-            qos,
-            streams: (0..streams).map(|_| Stream::default()).collect(),
-            window,
-            counts: Counts::default(),
-            delivery: Latency::new(),
-            interval: Latency::new(),
-            steps: std::array::from_fn(|_| Latency::new()),
-            lateness: Latency::new(),
+impl Tally {
+    /// Takes in what another thread has found.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let (own, theirs) = (&mut self.counts, &other.counts);
+        own.connected += theirs.connected;
+        own.sent += theirs.sent;
+        own.unsent += theirs.unsent;
+        own.delivered += theirs.delivered;
+        own.lost += theirs.lost;
+        own.unfinished += theirs.unfinished;
+        own.duplicates += theirs.duplicates;
+        own.reordered += theirs.reordered;
+        own.strays += theirs.strays;
+        own.refused += theirs.refused;
+        self.sent_measured += other.sent_measured;
+        self.delivered_measured += other.delivered_measured;
+        self.cpu_nanos += other.cpu_nanos;
+        self.busy = self.busy.max(other.busy);
+        self.last_delivery = self.last_delivery.max(other.last_delivery);
+        for (name, latency) in &other.latencies {
+            self.latency(*name).merge(latency);
         }
     }
 
-    /// A message was sent.
-    pub(crate) fn sent(&mut self, intended: u64, now: u64) {
-        self.counts.sent += 1;
-        self.counts.sent_measured += u64::from(self.window.contains(&now));
-        if self.window.contains(&intended) {
-            self.lateness.add(intended, now);
-        }
-    }
-
-    /// A message arrived. Returns how many deliveries of its stream are settled with it: itself and
-    /// those it has overtaken.
-    pub(crate) fn delivered(&mut self, stream: usize, stamp: Stamp, now: u64) -> u64 {
-        let stream = &mut self.streams[stream];
-        let before = stream.next;
-        match stream.arrived(stamp.sequence) {
-            Arrival::Duplicate => {
-                self.counts.duplicates += 1;
-                return 0;
-            }
-            Arrival::Late => self.counts.reordered += 1,
-            Arrival::InOrder => {}
-        }
-        let settled = stream.next - before;
-        self.counts.delivered += 1;
-        self.counts.delivered_measured += u64::from(self.window.contains(&now));
-        self.interval.add(stamp.intended, now);
-        if self.window.contains(&stamp.intended) {
-            self.delivery.add(stamp.intended, now);
-        }
-        settled
-    }
-
-    /// A delivery that nobody asked for.
-    pub(crate) fn stray(&mut self) {
-        self.counts.strays += 1;
-    }
-
-    /// The broker acknowledged a message.
-    pub(crate) fn acknowledged(&mut self, step: Step, intended: u64, refused: bool, now: u64) {
-        self.counts.refused += u64::from(refused);
-        if self.window.contains(&intended) && !refused {
-            self.steps[step as usize].add(intended, now);
-        }
-    }
-
-    /// Ends the record. Missing deliveries are lost if they were waited for, or else unfinished.
-    pub(crate) fn finish(&mut self, expected: u64, waited: bool, now: u64) {
+    /// Notes missing deliveries: lost if they were waited for, or else unfinished.
+    pub(crate) fn missing(&mut self, expected: u64, waited: bool) {
         let missing = expected.saturating_sub(self.counts.delivered);
         let place = if waited { &mut self.counts.lost } else { &mut self.counts.unfinished };
         *place = missing;
-        self.window.end = self.window.end.min(now).max(self.window.start);
+    }
+
+    fn latency(&mut self, name: LatencyName) -> &mut Latency {
+        self.latencies.entry(name).or_default()
     }
 
     /// What the broker did that the QoS forbids.
-    pub(crate) fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self, qos: QoS) -> Vec<Violation> {
         let Counts { lost, duplicates, reordered, strays, refused, .. } = self.counts;
-        let lost = if self.qos == QoS::AtMostOnce { 0 } else { lost };
-        let duplicates = if self.qos == QoS::AtLeastOnce { 0 } else { duplicates };
+        let lost = if qos == QoS::AtMostOnce { 0 } else { lost };
+        let duplicates = if qos == QoS::AtLeastOnce { 0 } else { duplicates };
         let all = [
             (lost, "lost"),
             (duplicates, "delivered more than once"),
@@ -166,6 +149,132 @@ impl Record {
         ];
         let found = all.into_iter().filter(|(count, _)| *count > 0);
         found.map(|(count, what)| Violation { count, what }).collect()
+    }
+}
+
+impl Record {
+    /// For so many streams. Nothing is measured yet.
+    pub(crate) fn new(streams: usize) -> Self {
+        Self {
+            streams: (0..streams).map(|_| Stream::default()).collect(),
+            members: AHashMap::new(),
+            window: 0..0,
+            tally: Tally::default(),
+            second: [Latency::default(), Latency::default()],
+            run: Run::default(),
+        }
+    }
+
+    /// A message was sent.
+    #[inline]
+    pub(crate) fn sent(&mut self, intended: u64, now: u64, was_waiting: bool) {
+        self.tally.counts.sent += 1;
+        self.tally.sent_measured += u64::from(self.window.contains(&now));
+        // A message that had to wait for the broker is not late by our fault.
+        if now > intended && !was_waiting && self.window.contains(&intended) {
+            self.tally.latency(LatencyName::GeneratorLateness).add(intended, now);
+        }
+    }
+
+    /// A message arrived. Returns how many deliveries of its stream are settled with it: itself and
+    /// those it has overtaken.
+    #[inline]
+    pub(crate) fn delivered(
+        &mut self,
+        stream: usize,
+        sequence: u64,
+        intended: u64,
+        now: u64,
+    ) -> u64 {
+        let stream = &mut self.streams[stream];
+        let before = stream.next;
+        match stream.arrived(sequence) {
+            Arrival::Duplicate => {
+                self.tally.counts.duplicates += 1;
+                return 0;
+            }
+            Arrival::Late => self.tally.counts.reordered += 1,
+            Arrival::InOrder => {}
+        }
+        let settled = stream.next - before;
+        self.arrived(intended, now);
+        settled
+    }
+
+    /// A message of a group arrived at one of its members. Returns as [`Record::delivered`].
+    pub(crate) fn delivered_to_member(
+        &mut self,
+        stream: usize,
+        (member, publisher): (u32, u32),
+        sequence: u64,
+        intended: u64,
+        now: u64,
+    ) -> u64 {
+        let reordered = self.tally.counts.reordered;
+        let settled = self.delivered(stream, sequence, intended, now);
+        self.tally.counts.reordered = reordered;
+        let last = self.members.entry((member, publisher)).or_default();
+        // One more than the number: 0 is none.
+        self.tally.counts.reordered += u64::from(*last > sequence + 1);
+        *last = sequence + 1;
+        settled
+    }
+
+    /// A message arrived of which nothing is known.
+    #[inline]
+    pub(crate) fn came(&mut self, now: u64) {
+        self.tally.counts.delivered += 1;
+        self.tally.last_delivery = now;
+        self.tally.delivered_measured += u64::from(self.window.contains(&now));
+    }
+
+    /// A message arrived of which nothing more is known than when it was meant to be sent.
+    #[inline]
+    pub(crate) fn arrived(&mut self, intended: u64, now: u64) {
+        self.came(now);
+        let place = usize::from(!self.window.contains(&intended));
+        let micros = now.saturating_sub(intended) / 1000;
+        if micros == self.run.micros && place == self.run.place {
+            self.run.count += 1;
+        } else {
+            self.end_run();
+            self.run = Run { place, micros, count: 1 };
+        }
+    }
+
+    fn end_run(&mut self) {
+        let Run { place, micros, count } = std::mem::take(&mut self.run);
+        self.second[place].0.saturating_record_n(micros, count);
+    }
+
+    /// A delivery that nobody asked for.
+    pub(crate) fn stray(&mut self) {
+        self.tally.counts.strays += 1;
+    }
+
+    /// The broker refused a message.
+    pub(crate) fn refused(&mut self) {
+        self.tally.counts.refused += 1;
+    }
+
+    /// Something else took that long.
+    pub(crate) fn took(&mut self, name: LatencyName, from: u64, to: u64) {
+        if self.window.contains(&from) || !name.counts_from_publish() {
+            self.tally.latency(name).add(from, to);
+        }
+    }
+
+    /// The latency of deliveries since the last call. `name` is what they are measured as.
+    pub(crate) fn take_second(&mut self, name: LatencyName) -> Latency {
+        self.end_run();
+        let [measured, others] = &mut self.second;
+        if !measured.is_empty() {
+            self.tally.latency(name).merge(measured);
+        }
+        let mut second = std::mem::take(measured);
+        second.merge(others);
+        others.clear();
+        second
     }
 }
 
@@ -183,15 +292,24 @@ impl fmt::Display for Violation {
 }
 
 /// Times in microseconds, to three digits.
+#[derive(Clone)]
 pub(crate) struct Latency(Histogram<u64>);
 
-impl Latency {
-    fn new() -> Self {
+impl Default for Latency {
+    fn default() -> Self {
         Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).expect("these bounds are valid"))
     }
+}
 
-    fn add(&mut self, from: u64, to: u64) {
+impl Latency {
+    #[inline]
+    pub(crate) fn add(&mut self, from: u64, to: u64) {
         self.0.saturating_record(to.saturating_sub(from) / 1000);
+    }
+
+    /// Takes in another's.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all have the same bounds");
     }
 
     /// The histogram (us).
@@ -199,9 +317,32 @@ impl Latency {
         &self.0
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.0.reset();
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn clear(&mut self) {
+        if !self.0.is_empty() {
+            self.0.reset();
+        }
+    }
+}
+
+impl Serialize for Latency {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::result::histogram_to_text(&self.0).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let theirs = crate::result::histogram_of_text(&text);
+        let theirs = theirs.ok_or_else(|| serde::de::Error::custom("this is no histogram"))?;
+        let mut own = Self::default();
+        own.0.add(&theirs).map_err(serde::de::Error::custom)?;
+        Ok(own)
     }
 }
 
@@ -267,23 +408,34 @@ const GAPS_MAX: usize = 4096;
 mod tests {
     use super::*;
 
-    fn record(qos: QoS) -> Record {
-        Record::new(qos, 2, 1_000_000..2_000_000)
+    const MEASURED: u64 = 1_500_000;
+
+    fn record() -> Record {
+        let mut record = Record::new(2);
+        record.window = 1_000_000..2_000_000;
+        record
     }
 
     fn arrive(record: &mut Record, sequences: &[u64]) -> Vec<u64> {
-        let stamp = |sequence| Stamp { publisher: 0, sequence, intended: 1_500_000 };
-        sequences.iter().map(|&one| record.delivered(0, stamp(one), 1_600_000)).collect()
+        let arrive = |one: &u64| record.delivered(0, *one, MEASURED, 1_600_000);
+        sequences.iter().map(arrive).collect()
     }
 
     #[test]
     fn a_stamp_survives_its_bytes() {
-        let stamp =
-            Stamp { publisher: (1 << 24) - 1, sequence: (1 << 40) - 2, intended: u64::MAX - 3 };
+        let now = 1_800_000_000_000_000;
+        let stamp = Stamp {
+            tag: 0xFEDC,
+            publisher: (1 << 24) - 1,
+            sequence: (1 << 40) - 2,
+            intended_unix_us: now - 5_000_000,
+        };
         let mut payload = stamp.to_bytes().to_vec();
         payload.extend([7; 50]);
-        assert_eq!(Stamp::of(&payload), Some(stamp));
-        assert_eq!(Stamp::of(&payload[..15]), None);
+        assert_eq!(Stamp::of(&payload, now), Some(stamp));
+        assert_eq!(Stamp::of(&payload[..15], now), None);
+        let future = Stamp::of(&payload, now - 9_000_000).unwrap();
+        assert_eq!(future.intended_unix_us, now - 9_000_000, "clocks may differ");
     }
 
     #[test]
@@ -295,11 +447,11 @@ mod tests {
             (&[5, 1, 3, 2, 2, 3, 0, 4], 6, 2, 5),
             (&[9], 1, 0, 0),
         ] {
-            let mut record = record(QoS::AtLeastOnce);
+            let mut record = record();
             let settled: u64 = arrive(&mut record, sequences).iter().sum();
             assert_eq!(settled, sequences.iter().max().unwrap() + 1, "{sequences:?}");
-            record.finish(10, true, 2_000_000);
-            let counts = record.counts;
+            record.tally.missing(10, true);
+            let counts = record.tally.counts;
             assert_eq!(
                 (counts.delivered, counts.duplicates, counts.reordered, counts.lost),
                 (delivered, duplicates, reordered, 10 - delivered),
@@ -309,13 +461,23 @@ mod tests {
     }
 
     #[test]
+    fn members_of_a_group_may_overtake_each_other_but_not_themselves() {
+        let mut record = record();
+        for (member, sequence) in [(1, 1), (2, 0), (1, 2), (2, 5), (2, 4), (1, 4)] {
+            record.delivered_to_member(0, (member, 0), sequence, MEASURED, 1_600_000);
+        }
+        let counts = record.tally.counts;
+        assert_eq!((counts.delivered, counts.duplicates, counts.reordered), (5, 1, 1));
+    }
+
+    #[test]
     fn remembered_gaps_are_bounded() {
-        let mut record = record(QoS::AtMostOnce);
+        let mut record = record();
         let odd: Vec<u64> = (0..2 * GAPS_MAX as u64).map(|number| number * 2 + 1).collect();
         arrive(&mut record, &odd);
         assert_eq!(record.streams[0].gaps.as_ref().unwrap().len(), GAPS_MAX);
         arrive(&mut record, &[0, *odd.last().unwrap() - 1]);
-        assert_eq!((record.counts.duplicates, record.counts.reordered), (1, 1));
+        assert_eq!((record.tally.counts.duplicates, record.tally.counts.reordered), (1, 1));
     }
 
     #[test]
@@ -325,33 +487,47 @@ mod tests {
             (QoS::AtLeastOnce, &["1 lost"]),
             (QoS::ExactlyOnce, &["1 lost", "1 delivered more than once"]),
         ] {
-            let mut record = record(qos);
+            let mut record = record();
             arrive(&mut record, &[0, 2, 2]);
-            record.finish(3, true, 2_000_000);
-            let found: Vec<String> = record.violations().iter().map(Violation::to_string).collect();
-            assert_eq!(found, expected);
+            record.tally.missing(3, true);
+            let found = record.tally.violations(qos);
+            assert_eq!(found.iter().map(Violation::to_string).collect::<Vec<_>>(), expected);
         }
-        let mut cut = record(QoS::ExactlyOnce);
-        cut.finish(3, false, 1_500_000);
-        assert!(cut.violations().is_empty());
-        assert_eq!((cut.counts.unfinished, cut.window), (3, 1_000_000..1_500_000));
+        let mut cut = Tally::default();
+        cut.missing(3, false);
+        assert!(cut.violations(QoS::ExactlyOnce).is_empty());
+        assert_eq!(cut.counts.unfinished, 3);
     }
 
     #[test]
     fn only_messages_of_the_measured_time_are_measured() {
-        let mut record = record(QoS::AtLeastOnce);
+        let mut record = record();
         for (sequence, intended) in [999_999, 1_000_000, 1_999_999, 2_000_000].iter().enumerate() {
-            let stamp = Stamp { publisher: 0, sequence: sequence as u64, intended: *intended };
-            record.sent(*intended, intended + 10_000);
-            record.acknowledged(Step::PubAck, *intended, false, intended + 50_000);
-            record.delivered(1, stamp, intended + 70_000);
+            record.sent(*intended, intended + 10_000, false);
+            record.took(LatencyName::PublishToPuback, *intended, intended + 50_000);
+            record.delivered(1, sequence as u64, *intended, intended + 70_000);
         }
+        let second = record.take_second(LatencyName::PublishToDelivery);
         let summary = |latency: &Latency| (latency.histogram().len(), latency.histogram().max());
-        assert_eq!(summary(&record.delivery), (2, 70));
-        assert_eq!(summary(&record.steps[Step::PubAck as usize]), (2, 50));
-        assert_eq!(summary(&record.lateness), (2, 10));
-        assert_eq!(summary(&record.interval), (4, 70));
-        assert_eq!((record.counts.sent, record.counts.sent_measured), (4, 2));
-        assert_eq!((record.counts.delivered, record.counts.delivered_measured), (4, 2));
+        let tally = &record.tally;
+        assert_eq!(summary(&tally.latencies[&LatencyName::PublishToDelivery]), (2, 70));
+        assert_eq!(summary(&tally.latencies[&LatencyName::PublishToPuback]), (2, 50));
+        assert_eq!(summary(&tally.latencies[&LatencyName::GeneratorLateness]), (2, 10));
+        assert_eq!(summary(&second), (4, 70));
+        assert_eq!((tally.counts.sent, tally.sent_measured), (4, 2));
+        assert_eq!((tally.counts.delivered, tally.delivered_measured), (4, 2));
+        assert!(record.take_second(LatencyName::PublishToDelivery).is_empty());
+    }
+
+    #[test]
+    fn tallies_add_up_and_survive_their_text() {
+        let mut record = record();
+        arrive(&mut record, &[0, 1]);
+        record.take_second(LatencyName::PublishToDelivery);
+        let text = serde_json::to_string(&record.tally).unwrap();
+        let mut sum: Tally = serde_json::from_str(&text).unwrap();
+        sum.add(&record.tally);
+        assert_eq!(sum.counts.delivered, 4);
+        assert_eq!(sum.latencies[&LatencyName::PublishToDelivery].histogram().len(), 4);
     }
 }

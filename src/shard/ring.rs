@@ -192,6 +192,20 @@ impl Ring {
         Ok(())
     }
 
+    /// Submits what was asked for and waits until there is a completion, or for as long as given. For
+    /// a thread that has nothing but this ring to wait for; a shard sleeps in its executor.
+    pub fn wait(&mut self, for_at_most: Duration) -> io::Result<()> {
+        let timeout = types::Timespec::from(for_at_most);
+        let arguments = types::SubmitArgs::new().timespec(&timeout);
+        match self.uring.submitter().submit_with_args(1, &arguments) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// Whether something waits for [`Ring::enter`] to be submitted.
     pub fn has_submissions(&mut self) -> bool {
         !self.waiting.is_empty() || !self.uring.submission().is_empty()

@@ -1,0 +1,102 @@
+//! The threads of this process: started, ordered and joined together, whoever conducts them.
+
+use std::{io, ops::Range, sync::Arc, sync::mpsc, thread::JoinHandle};
+
+use super::{
+    channel::{OrderSender, order_channel},
+    orders::{News, Order},
+    sockets::Route,
+    thread::{self, ThreadSetup},
+};
+use crate::{
+    client::Setup, clock::Clock, pace::Settled, plan::Plan, scenario::Scenario,
+    transport::TransportSetup,
+};
+
+/// What a run needs.
+pub(crate) struct LoadSetup {
+    /// With one QoS and one pace.
+    pub(crate) scenario: Arc<Scenario>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) client: Setup,
+    pub(crate) route: Route,
+    pub(crate) transport: TransportSetup,
+    pub(crate) clock: Clock,
+    /// The CPU of each thread of this process; any if not given.
+    pub(crate) threads: Vec<Option<usize>>,
+    /// The threads never sleep.
+    pub(crate) spins: bool,
+    /// Number of the first of them among the threads of all workers, and how many those are.
+    pub(crate) first_thread: usize,
+    pub(crate) all_threads: usize,
+    pub(crate) tag: u16,
+    pub(crate) payload: Option<Arc<[u8]>>,
+    pub(crate) broker_pid: Option<u32>,
+}
+
+impl LoadSetup {
+    /// The numbers of this process's threads.
+    pub(super) fn own_threads(&self) -> Range<usize> {
+        self.first_thread..self.first_thread + self.threads.len()
+    }
+}
+
+/// The running threads of this process.
+pub(super) struct Crew {
+    senders: Vec<OrderSender>,
+    handles: Vec<JoinHandle<()>>,
+    first: usize,
+}
+
+impl Crew {
+    /// Starts the threads. What they have to tell goes to `news`.
+    pub(super) fn start(setup: &LoadSetup, news: &mpsc::Sender<(usize, News)>) -> io::Result<Self> {
+        let channels: Vec<_> =
+            setup.threads.iter().map(|_| order_channel()).collect::<Result<_, _>>()?;
+        let (senders, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+        let settled = Settled::new(setup.scenario.publishers);
+        let client = Arc::new(setup.client.clone());
+        let route = Arc::new(setup.route.clone());
+        let mut crew = Self { senders, handles: Vec::new(), first: setup.first_thread };
+        let numbers = setup.own_threads();
+        for ((number, orders), cpu) in numbers.zip(receivers).zip(&setup.threads) {
+            let thread = ThreadSetup {
+                number,
+                threads: setup.all_threads,
+                first: setup.first_thread,
+                siblings: crew.senders.clone(),
+                orders,
+                news: news.clone(),
+                cpu: *cpu,
+                spins: setup.spins,
+                clock: setup.clock,
+                plan: setup.plan.clone(),
+                scenario: setup.scenario.clone(),
+                client: client.clone(),
+                route: route.clone(),
+                transport: setup.transport.clone(),
+                settled: settled.clone(),
+                tag: setup.tag,
+                payload: setup.payload.clone(),
+            };
+            let builder = std::thread::Builder::new().name(format!("loadgen-{number}"));
+            crew.handles.push(builder.spawn(move || thread::run(thread))?);
+        }
+        Ok(crew)
+    }
+
+    /// Gives all of them an order.
+    pub(super) fn order(&self, order: &Order) {
+        self.senders.iter().for_each(|thread| thread.send(order.clone()));
+    }
+
+    /// Waits for the threads, named by their numbers, that have told their end.
+    pub(super) fn join(&mut self, has_ended: impl Fn(usize) -> bool) {
+        for (number, handle) in (self.first..).zip(self.handles.drain(..)) {
+            if has_ended(number) {
+                // A thread that panicked has said so on standard error.
+                let _ = handle.join();
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The `loadgen` program against real brokers, and against small ones that break the rules.
+
+mod bench;
+mod endings;
+mod faults;
+mod harness;
+mod layers;
+mod load;
+mod stalls;
