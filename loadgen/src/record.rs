@@ -165,13 +165,15 @@ impl Record {
         }
     }
 
-    /// A message was sent.
-    #[inline]
-    pub(crate) fn sent(&mut self, intended: u64, now: u64, was_waiting: bool) {
-        self.tally.counts.sent += 1;
-        self.tally.sent_measured += u64::from(self.window.contains(&now));
-        // A message that had to wait for the broker is not late by our fault.
-        if now > intended && !was_waiting && self.window.contains(&intended) {
+    /// So many messages were sent.
+    pub(crate) fn sent(&mut self, messages: u64, now: u64) {
+        self.tally.counts.sent += messages;
+        self.tally.sent_measured += if self.window.contains(&now) { messages } else { 0 };
+    }
+
+    /// A message was sent later than it was meant to be, though the broker had room for it.
+    pub(crate) fn late(&mut self, intended: u64, now: u64) {
+        if self.window.contains(&intended) {
             self.tally.latency(LatencyName::GeneratorLateness).add(intended, now);
         }
     }
@@ -503,7 +505,8 @@ mod tests {
     fn only_messages_of_the_measured_time_are_measured() {
         let mut record = record();
         for (sequence, intended) in [999_999, 1_000_000, 1_999_999, 2_000_000].iter().enumerate() {
-            record.sent(*intended, intended + 10_000, false);
+            record.sent(1, intended + 10_000);
+            record.late(*intended, intended + 10_000);
             record.took(LatencyName::PublishToPuback, *intended, intended + 50_000);
             record.delivered(1, sequence as u64, *intended, intended + 70_000);
         }

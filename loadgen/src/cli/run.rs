@@ -219,7 +219,7 @@ fn after_help() -> String {
 Built-in scenarios: {names}.
 
 Examples:
-  loadgen run p2p -q 1                                   50 pairs, window 256
+  loadgen run p2p -q 1                                   50 pairs, window 512
   loadgen run fan-out --subscribers 100 --rate 50        open loop, 50 messages per second
   loadgen run p2p --search 1000 --p99-max 5000           the highest rate with p99 up to 5 ms
   loadgen run fan-in -q 2 -V 5 --secs 30 --json in.json  also writes the result as JSON
@@ -247,7 +247,7 @@ mod tests {
         let RunCommand { scenario, target, output } = parse("loadgen run p2p").unwrap();
         assert_eq!((target.hosts, target.port), (vec!["127.0.0.1".to_owned()], 1883));
         assert_eq!((scenario.version, scenario.qos()), (Version::V311, QoS::AtMostOnce));
-        assert_eq!((scenario.payload_bytes, scenario.pace), (64, Pace::Window(256)));
+        assert_eq!((scenario.payload_bytes, scenario.pace), (64, Pace::Window(512)));
         assert_eq!((scenario.publishers, scenario.subscribers, scenario.idle), (50, 50, 0));
         assert_eq!((scenario.warm.as_secs(), scenario.measure.as_secs()), (2, 10));
         assert_eq!((scenario.connect_rate, scenario.messages, scenario.limit), (0.0, None, None));

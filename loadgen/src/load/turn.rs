@@ -199,7 +199,7 @@ impl Thread {
             opened: &mut self.opened,
             plan: &self.plan,
             refused: &mut self.refused,
-            settled_last: None,
+            settled: (0, 0),
         };
         let mut is_ready = false;
         let outcome = client.receive(bytes, |notice| match notice {
@@ -217,6 +217,7 @@ impl Thread {
                 is_ready = true;
             }
         });
+        arrivals.settle();
         self.to_send.push(slot as u32);
         if is_ready {
             self.became_ready(slot);
@@ -249,7 +250,7 @@ impl Thread {
             let publisher = &self.publishers[place as usize];
             let Some(client) = &mut self.peers[publisher.slot as usize].client else { continue };
             let place = place as usize;
-            let mut sent = false;
+            let mut sent = 0;
             while let Some(intended) = self.pacer.intended(place, now) {
                 if !client.has_room() {
                     self.pacer.hold(place);
@@ -263,10 +264,13 @@ impl Thread {
                     intended_unix_us: self.clock.to_unix_us(intended),
                 };
                 client.publish(&publisher.template, stamp, intended);
-                self.record.sent(intended, now, was_held);
-                sent = true;
+                if now > intended && !was_held {
+                    self.record.late(intended, now);
+                }
+                sent += 1;
             }
-            if sent {
+            if sent > 0 {
+                self.record.sent(sent, now);
                 self.to_send.push(publisher.slot);
             }
         }
@@ -319,8 +323,9 @@ struct Arrivals<'a> {
     plan: &'a Plan,
     /// Deliveries that will not come, because the broker refused their message.
     refused: &'a mut u64,
-    /// The publisher of the last message: mostly the next one's too.
-    settled_last: Option<u32>,
+    /// The publisher of the last messages, mostly the next one's too, and how many deliveries of its
+    /// messages are settled with them.
+    settled: (u32, u64),
 }
 
 impl Arrivals<'_> {
@@ -345,9 +350,18 @@ impl Arrivals<'_> {
         } else {
             self.record.delivered(stream, sequence, at, now)
         };
-        self.setup.settled.add(publisher, settled);
-        if self.settled_last != Some(publisher) {
-            self.settled_last = Some(publisher);
+        if publisher != self.settled.0 {
+            self.settle();
+            self.settled.0 = publisher;
+        }
+        self.settled.1 += settled;
+    }
+
+    /// Lets the publisher of the last messages go on.
+    fn settle(&mut self) {
+        let (publisher, deliveries) = std::mem::take(&mut self.settled);
+        if deliveries > 0 {
+            self.setup.settled.add(publisher, deliveries);
             self.opened(publisher);
         }
     }

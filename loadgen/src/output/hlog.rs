@@ -201,7 +201,7 @@ mod tests {
             ]
         );
         let text = String::from_utf8(log.writer).unwrap();
-        assert!(text.contains("#[Run 2: p2p QoS 0, window 256]"), "{text}");
+        assert!(text.contains("#[Run 2: p2p QoS 0, window 512]"), "{text}");
     }
 
     #[test]
