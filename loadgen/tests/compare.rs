@@ -250,3 +250,14 @@ fn broker_binary() -> &'static Path {
         binary
     })
 }
+
+#[test]
+fn the_scripts_of_perf_explain_themselves_and_refuse_what_they_do_not_know() {
+    let perf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf");
+    for script in ["compare", "profile-fanout"] {
+        let run = |option| Command::new(perf.join(script)).arg(option).output().unwrap();
+        let (help, misuse) = (run("--help"), run("--nonsense"));
+        assert!(help.status.success() && help.stdout.starts_with(b"Usage: perf/"), "{script}");
+        assert_eq!(misuse.status.code(), Some(2), "{script}");
+    }
+}
