@@ -6,10 +6,13 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
 };
 
 use serde_json::Value;
+
+mod common;
+
+use self::common::{Scratch, broker_binary, free_port, stderr, stdout};
 
 #[test]
 fn the_same_broker_twice_is_run_in_turn_and_ends_each_time() {
@@ -19,7 +22,7 @@ fn the_same_broker_twice_is_run_in_turn_and_ends_each_time() {
         .start("first", a, &ringmq(a))
         // A shell that stays beside its broker: the tree's figures count, and all of it ends.
         .start("second", b, &format!("true; {}; true", ringmq(b)))
-        .args(&["--rounds", "2", "--json", json.path()])
+        .args(&["--rounds", "2", "--json", &json.to_string()])
         .output();
     let text = stdout(&output);
     // The generator of a debug build may have been the limit on a busy machine; nothing was lost.
@@ -57,7 +60,7 @@ fn mosquitto_if_it_is_installed() {
     let config = Scratch::new("mosquitto.conf");
     let lines = format!("listener {other} 127.0.0.1\nallow_anonymous true\n");
     fs::write(config.path(), lines).unwrap();
-    let command = format!("{} -c {}", mosquitto.display(), config.path());
+    let command = format!("{} -c {}", mosquitto.display(), config);
     let output = Compare::new("p2p -q 1 --publishers 3 --rate 300 --secs 0.5 --warm 0.1")
         .start("ringmq", own, &ringmq(own))
         .start("mosquitto", other, &command)
@@ -182,40 +185,8 @@ impl Compare {
     }
 }
 
-/// A file that is gone at the end of its test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id())))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // The test may have failed before it wrote it.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn is_free(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_err()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -228,27 +199,6 @@ fn on_path(name: &str) -> Option<PathBuf> {
 fn ringmq(port: u16) -> String {
     let binary = broker_binary().display();
     format!("'{binary}' --ephemeral --shards 1 -l 127.0.0.1:{port}")
-}
-
-/// The broker binary in the folder of this profile, built if it is not there.
-fn broker_binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/PROFILE/deps/compare-HASH
-        let own = std::env::current_exe().unwrap();
-        let profile = own.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join("ringmq");
-        if !binary.exists() {
-            let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "--package", "ringmq", "--bin", "ringmq", "--target-dir"]);
-            cargo.arg(profile.parent().unwrap());
-            if profile.ends_with("release") {
-                cargo.arg("--release");
-            }
-            assert!(cargo.status().unwrap().success(), "the broker does not build");
-        }
-        binary
-    })
 }
 
 #[test]

@@ -24,11 +24,17 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// One that is ready, on a free port.
+    /// One with two shards that is ready, on a free port.
     pub(crate) fn start() -> Self {
+        Self::start_with(2)
+    }
+
+    /// One with that many shards.
+    pub(crate) fn start_with(shards: usize) -> Self {
         let port = free_port();
         let mut child = Command::new(broker_binary())
-            .args(["--ephemeral", "--shards", "2", "-l", &format!("127.0.0.1:{port}")])
+            .args(["--ephemeral", "--shards", &shards.to_string()])
+            .args(["-l", &format!("127.0.0.1:{port}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -67,7 +73,7 @@ fn follow(log: impl Read + Send + 'static, ready: mpsc::Sender<()>) {
 }
 
 /// The broker binary in the folder of this profile, built if it is not there.
-fn broker_binary() -> &'static Path {
+pub(crate) fn broker_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         // target/PROFILE/deps/NAME-HASH
@@ -147,10 +153,25 @@ pub(crate) fn stdout(output: &Output) -> String {
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
+    /// A path that nothing else uses, with that at its end.
     pub(crate) fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id())))
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("loadgen-test-{}-{count}.{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
     }
 
+    pub(crate) fn with(name: &str, text: &str) -> Self {
+        let file = Self::new(name);
+        std::fs::write(&file.0, text).unwrap();
+        file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&std::fs::read(&self.0).unwrap()).unwrap()
     }
@@ -158,6 +179,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // The test may have failed before it was written.
         let _ = std::fs::remove_file(&self.0);
     }
 }

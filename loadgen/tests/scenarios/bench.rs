@@ -1,11 +1,11 @@
 //! `conn`, `pub` and `sub`, alone and together.
 
-use crate::harness::{Broker, Running, TempFile, each, run, run_with_result, sound_run};
+use crate::harness::{Broker, Running, Scratch, each, run, run_with_result, sound_run};
 
 #[test]
 fn clients_connect_at_the_rate_and_stay_until_ctrl_c() {
-    let broker = Broker::start(2);
-    let file = TempFile::new("json");
+    let broker = Broker::start_with(2);
+    let file = Scratch::new("json");
     let mut conn = Running::start(broker.port, &format!("conn -c 100 -R 200 --json {file}"));
     conn.wait_for_line("connected 100 of 100");
     conn.signal("INT");
@@ -19,9 +19,9 @@ fn clients_connect_at_the_rate_and_stay_until_ctrl_c() {
 
 #[test]
 fn everything_that_pub_sends_arrives_at_sub_with_its_latency() {
-    let broker = Broker::start(2);
+    let broker = Broker::start_with(2);
     each([(0, 4), (1, 5), (2, 3)], |(qos, version)| {
-        let file = TempFile::new("json");
+        let file = Scratch::new("json");
         let line =
             format!("sub -t q{qos}/# -c 2 -i 0 -q {qos} -V {version} --secs 30 --json {file}");
         let mut sub = Running::start(broker.port, &line);
@@ -59,7 +59,7 @@ fn everything_that_pub_sends_arrives_at_sub_with_its_latency() {
 
 #[test]
 fn a_limit_is_reached_exactly() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     for options in [
         "-c 7 -I 0 -L 1000 -q 0",
         "-c 7 -I 0 -L 1000 -q 1 -F 5",
@@ -82,7 +82,7 @@ fn a_limit_is_reached_exactly() {
 
 #[test]
 fn variables_and_retained_texts() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let line =
         "pub -t %c/%i/%u/%m/x -c 2 -i 0 -I 1 -L 6 -q 1 -r -m on --prefix me -n 7 -u joe --quiet";
     assert_eq!(sound_run(broker.port, line)["whole_run"]["sent"], 6);
@@ -93,7 +93,7 @@ fn variables_and_retained_texts() {
 
 #[test]
 fn a_session_waits_if_it_is_to() {
-    let broker = Broker::start(2);
+    let broker = Broker::start_with(2);
     for (version, keep) in [(5, "-C false -x 60"), (4, "-C false")] {
         let sub = format!(
             "sub -t s{version}/%i -q 1 -c 2 -i 0 -V {version} --prefix s{version} {keep} --quiet"
@@ -113,7 +113,7 @@ fn fifteen_thousand_connections_take_less_than_100_mib() {
     let hard: u64 = files.split_whitespace().nth(4).unwrap().parse().unwrap();
     // Each connection takes a descriptor of the broker too, which keeps some for itself.
     let count = 15_000.min(hard.saturating_sub(500));
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let (ended, json) =
         run_with_result(broker.port, &format!("conn -c {count} -i 0 --secs 0 --quiet"));
     assert_eq!(ended.code, Some(0), "{ended:?}");

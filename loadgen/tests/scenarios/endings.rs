@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::faults::{fake_broker, in_order};
-use crate::harness::{Broker, Ended, Running, TempFile, each, free_port, run, run_with_result};
+use crate::harness::{Broker, Ended, Running, Scratch, each, free_port, run, run_with_result};
 
 #[test]
 fn an_absent_broker_is_named() {
@@ -20,7 +20,7 @@ fn an_absent_broker_is_named() {
         assert!(ended.stderr.contains("is a broker running there?"), "{ended:?}");
         assert_eq!(json["runs"].as_array().map(Vec::len), Some(0));
     }
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let ended = run(broker.port, "conn -c 1 --secs 0 -h no.such.host.invalid");
     assert!(ended.code == Some(2) && ended.stderr.contains("is unknown"), "{ended:?}");
     let ended = run(broker.port, "conn -c 1 --secs 0 -h no.such.host.invalid,127.0.0.1");
@@ -35,8 +35,8 @@ fn a_broker_that_goes_away_leaves_a_partial_result() {
         "sub -t x -c 3 -i 0",
     ];
     each(lines, |line| {
-        let mut broker = Broker::start(1);
-        let file = TempFile::new("json");
+        let mut broker = Broker::start_with(1);
+        let file = Scratch::new("json");
         let mut running = Running::start(broker.port, &format!("{line} --json {file}"));
         running.wait_for_load();
         broker.child.kill().unwrap();
@@ -55,7 +55,7 @@ fn a_broker_that_goes_away_leaves_a_partial_result() {
 
 #[test]
 fn ctrl_c_ends_early_with_a_partial_result() {
-    let broker = Broker::start(2);
+    let broker = Broker::start_with(2);
     let lines = [
         "run fan-in --publishers 3 --warm 0 --secs 60 -q 2 --window 1",
         "run fan-in --publishers 3 --warm 60 --secs 60 -q 1 --rate 500 --threads 2",
@@ -65,7 +65,7 @@ fn ctrl_c_ends_early_with_a_partial_result() {
         "run conn-storm --idle 1000 -R 20",
     ];
     each(lines, |line| {
-        let file = TempFile::new("json");
+        let file = Scratch::new("json");
         let mut running = Running::start(broker.port, &format!("{line} --json {file}"));
         if line.contains("idle") {
             running.wait_for_line("connected");
@@ -89,7 +89,7 @@ fn ctrl_c_ends_early_with_a_partial_result() {
 
 #[test]
 fn ctrl_c_while_connecting_is_an_end_too() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     for line in ["run p2p --publishers 100 -R 20", "pub -t x -c 100 -R 20 --threads 2"] {
         let mut running = Running::start(broker.port, line);
         running.wait_for_line("connected");
@@ -127,7 +127,7 @@ fn a_result_that_cannot_be_written_ends_it_before_it_begins() {
 
 #[test]
 fn the_limit_on_open_files_is_raised_if_it_can_be() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let limited = |limits: &str| -> Ended {
         let program = env!("CARGO_BIN_EXE_loadgen");
         let port = broker.port;

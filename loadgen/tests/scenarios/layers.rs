@@ -4,12 +4,12 @@ use rcgen::{
     CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType,
 };
 
-use crate::harness::{Broker, TempFile, free_port, run, sound_run};
+use crate::harness::{Broker, Scratch, free_port, mosquitto, run, sound_run};
 
 /// The broker, the ports of its listeners, and the files that it and its clients need.
 struct Layered {
     _broker: Broker,
-    _config: TempFile,
+    _config: Scratch,
     ports: [u16; 5],
     files: Files,
 }
@@ -92,7 +92,7 @@ impl Layered {
         let listener = |at: usize, options: &str| {
             format!("listener {} 127.0.0.1\nallow_anonymous true\n{options}", ports[at])
         };
-        let config = TempFile::with(
+        let config = Scratch::with(
             "conf",
             &[
                 "per_listener_settings true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
@@ -105,21 +105,21 @@ impl Layered {
             ]
             .concat(),
         );
-        let broker = Broker::mosquitto(config.path(), &ports);
+        let broker = mosquitto(config.path(), &ports);
         Self { _broker: broker, _config: config, ports, files }
     }
 }
 
 /// A CA with what it has signed, and another CA; removed in the end.
-struct Files(Vec<(&'static str, TempFile)>);
+struct Files(Vec<(&'static str, Scratch)>);
 
 impl Files {
     fn new() -> Self {
         let mut files = Vec::new();
         let ca = Self::ca("a CA");
         let other = Self::ca("another CA");
-        files.push(("ca.crt", TempFile::with("crt", &ca.pem())));
-        files.push(("other.crt", TempFile::with("crt", &other.pem())));
+        files.push(("ca.crt", Scratch::with("crt", &ca.pem())));
+        files.push(("other.crt", Scratch::with("crt", &other.pem())));
         for (cert, key) in [("server.crt", "server.key"), ("client.crt", "client.key")] {
             let mut params = CertificateParams::default();
             params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
@@ -127,8 +127,8 @@ impl Files {
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let pair = KeyPair::generate().unwrap();
             let signed = params.signed_by(&pair, &ca).unwrap();
-            files.push((cert, TempFile::with("crt", &signed.pem())));
-            files.push((key, TempFile::with("key", &pair.serialize_pem())));
+            files.push((cert, Scratch::with("crt", &signed.pem())));
+            files.push((key, Scratch::with("key", &pair.serialize_pem())));
         }
         Self(files)
     }

@@ -1,6 +1,8 @@
 //! Every scenario, QoS, version and pace against brokers that keep the rules: nothing is missing.
 
-use crate::harness::{Broker, TempFile, each, free_port, run, run_with_result, sound_run};
+use crate::harness::{
+    Broker, Scratch, each, free_port, mosquitto, run, run_with_result, sound_run,
+};
 
 /// Each built-in scenario, small.
 const BUILT_IN: [&str; 20] = [
@@ -47,25 +49,25 @@ fn every_built_in_scenario(broker: &Broker, options: &str) {
 
 #[test]
 fn every_built_in_scenario_is_sound_on_one_shard() {
-    every_built_in_scenario(&Broker::start(1), "--quiet");
+    every_built_in_scenario(&Broker::start_with(1), "--quiet");
 }
 
 #[test]
 fn every_built_in_scenario_is_sound_on_two_shards_from_two_threads() {
-    every_built_in_scenario(&Broker::start(2), "--quiet --threads 2");
+    every_built_in_scenario(&Broker::start_with(2), "--quiet --threads 2");
 }
 
 #[test]
 fn every_qos_in_every_version_is_sound() {
-    let broker = Broker::start(2);
-    let config = TempFile::new("conf");
+    let broker = Broker::start_with(2);
+    let config = Scratch::new("conf");
     let port = free_port();
     // Its limits on queues drop messages under load.
     let text = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
     );
     std::fs::write(config.path(), text).unwrap();
-    let mosquitto = Broker::mosquitto(config.path(), &[port]);
+    let mosquitto = mosquitto(config.path(), &[port]);
     for broker in [&broker, &mosquitto] {
         for version in [3, 4, 5] {
             for (qos, steps) in [(0, &[][..]), (1, &["puback"]), (2, &["pubrec", "pubcomp"])] {
@@ -86,7 +88,7 @@ fn every_qos_in_every_version_is_sound() {
 
 #[test]
 fn each_pace_sends_what_it_says() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let rows = [
         ("--rate 500", 250..=250),
         ("--rate 500 --threads 2", 250..=250),
@@ -109,7 +111,7 @@ fn each_pace_sends_what_it_says() {
 
 #[test]
 fn the_warm_up_is_cut_off() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     let line = "run p2p --publishers 2 --rate 500 --warm 0.4 --secs 0.2 --quiet";
     let run = sound_run(broker.port, line);
     assert_eq!(run["whole_run"]["sent"], 300);
@@ -119,8 +121,8 @@ fn the_warm_up_is_cut_off() {
 
 #[test]
 fn a_scenario_can_come_from_a_file() {
-    let broker = Broker::start(2);
-    let file = TempFile::with(
+    let broker = Broker::start_with(2);
+    let file = Scratch::with(
         "toml",
         r#"
             description = "Two kinds of rooms"
@@ -164,7 +166,7 @@ fn faults_of_a_scenario_file_are_named_before_anything_is_connected() {
         ("description = 'x'\nsubscribers = 1\nfilter = '%m'", "not in filters"),
         ("description = ", "expected"),
     ] {
-        let file = TempFile::with("toml", text);
+        let file = Scratch::with("toml", text);
         let ended = run(1, &format!("run {file}"));
         assert!(ended.code == Some(2) && ended.stderr.contains(hint), "{text}: {ended:?}");
     }
@@ -174,13 +176,13 @@ fn faults_of_a_scenario_file_are_named_before_anything_is_connected() {
 
 #[test]
 fn topics_that_nobody_gets_are_refused() {
-    let broker = Broker::start(1);
+    let broker = Broker::start_with(1);
     for (topic, filter, hint) in [
         ("a", "b", "nobody subscribes to \"a\""),
         ("a/#", "#", "is no topic"),
         ("a", "a#", "no topic filter"),
     ] {
-        let file = TempFile::with(
+        let file = Scratch::with(
             "toml",
             &format!(
                 "description = 'x'\npublishers = 1\ntopic = '{topic}'\nsubscribers = 1\nfilter = '{filter}'"

@@ -1,6 +1,8 @@
 //! The `loadgen` program against real brokers, and against small ones that break the rules.
 
 mod bench;
+#[path = "../common/mod.rs"]
+mod common;
 mod endings;
 mod faults;
 mod harness;

@@ -6,13 +6,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use hdrhistogram::{Histogram, serialization::Deserializer};
 use serde_json::Value;
 
-use crate::harness::{Broker, Running, TempFile};
+use crate::harness::{Broker, Running, Scratch};
 
 /// For 3 s, with the broker stopped for [`PAUSE`] somewhere behind the first second: late enough for all
 /// clients to be at work, and with time to spare if this process is slow to stop it.
 fn with_a_pause(options: &str) -> Value {
-    let broker = Broker::start(2);
-    let file = TempFile::new("json");
+    let broker = Broker::start_with(2);
+    let file = Scratch::new("json");
     let line = format!("run p2p --publishers 1 --warm 0 --secs 3 -q 1 {options} --json {file}");
     let mut running = Running::start(broker.port, &line);
     running.wait_for_load();
