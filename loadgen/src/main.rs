@@ -32,7 +32,7 @@ mod transport;
 use self::{
     cli::{Command, CompareCommand, ReportCommand, RunCommand},
     compare::{Figures, Step, Verdict},
-    measure::{COMPLETE, INTERRUPTED, Progress},
+    measure::{COMPLETE, Highest, INTERRUPTED, Progress},
     output::{ComparisonTable, HistogramLog, Live, Prometheus, Table, grouped},
     result::RunResult,
     scenario::Pace,
@@ -64,7 +64,7 @@ fn run(command: &RunCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut prometheus = command.output.prometheus.map(Prometheus::serve).transpose()?;
     let interrupt = watch_signals()?;
     let mut live = Live::new(command.output.quiet);
-    let mut is_nothing_found = false;
+    let mut nothing_found = None;
     let mut tell = |progress: Progress<'_>| {
         hlog.iter_mut().for_each(|log| log.take(&progress));
         prometheus.iter_mut().for_each(|page| page.take(&progress));
@@ -79,12 +79,18 @@ fn run(command: &RunCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 // A reader that has gone is no failure of the measurement.
                 let _ = writeln!(io::stdout(), "{}", Table(result));
             }
-            Progress::Found(Some(rate)) => {
-                let _ = writeln!(io::stdout(), "highest rate in time: {rate:.1} messages/s");
-            }
-            Progress::Found(None) => {
-                is_nothing_found = true;
-                let _ = writeln!(io::stdout(), "no rate was in time");
+            Progress::Found(Highest { rate, was_generators_limit }) => {
+                let found = match rate {
+                    Some(rate) => format!("highest rate in time: {rate:.1} messages/s"),
+                    None => "no rate was in time".to_owned(),
+                };
+                let but = "\nTHE GENERATOR WAS THE LIMIT: the broker may serve more";
+                let but = if was_generators_limit { but } else { "" };
+                let _ = writeln!(io::stdout(), "{found}{but}");
+                if rate.is_none() {
+                    nothing_found =
+                        Some(if was_generators_limit { NOT_MEASURED } else { VIOLATED });
+                }
             }
         }
     };
@@ -94,8 +100,7 @@ fn run(command: &RunCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {
     live.end();
     let code = match scenario.pace {
         // Rates that were too high are part of the answer.
-        Pace::Search(_) if is_nothing_found => ExitCode::from(VIOLATED),
-        Pace::Search(_) => ExitCode::SUCCESS,
+        Pace::Search(_) => nothing_found.map_or(ExitCode::SUCCESS, ExitCode::from),
         _ => exit_code(&results),
     };
     write_json(json, results)?;

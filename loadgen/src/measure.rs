@@ -113,8 +113,17 @@ pub(crate) enum Progress<'a> {
     Rest(&'a Second, &'a Latency),
     /// A run has ended.
     Result(&'a RunResult),
-    /// A search has ended: the highest rate in time, if there was one.
-    Found(Option<f64>),
+    /// A search has come to its end.
+    Found(Highest),
+}
+
+/// What a search has found.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Highest {
+    /// The highest rate in time, if there was one.
+    pub(crate) rate: Option<f64>,
+    /// The next one was too much for the generator: the broker may serve more.
+    pub(crate) was_generators_limit: bool,
 }
 
 /// Makes all runs of the scenario; what has been measured until an error is in `results` too. A run
@@ -162,8 +171,9 @@ fn measure_all(
                     let scenario = scenario.single(*qos, Pace::Open(Rate::Fixed(rate)));
                     measure_one(&scenario, target, leader, interrupt, tell)
                 };
-                let highest = find_highest(search, &mut one_rate, results)?;
-                tell(Progress::Found(highest));
+                if let Some(highest) = find_highest(search, &mut one_rate, results)? {
+                    tell(Progress::Found(highest));
+                }
             }
             pace => {
                 let scenario = scenario.single(*qos, pace);
@@ -219,10 +229,11 @@ pub(crate) fn result_file(runs: Vec<RunResult>) -> ResultFile {
 fn without_password(arguments: impl Iterator<Item = String>) -> Vec<String> {
     let mut is_next = false;
     let hide = |argument: String| {
-        if std::mem::replace(&mut is_next, matches!(argument.as_str(), "-P" | "--password")) {
+        if std::mem::replace(&mut is_next, matches!(argument.as_str(), "-P" | "-SP" | "--password"))
+        {
             return "***".to_owned();
         }
-        for name in ["--password=", "-P"] {
+        for name in ["--password=", "-P", "-SP"] {
             if argument.len() > name.len() && argument.starts_with(name) {
                 return format!("{name}***");
             }
@@ -232,13 +243,15 @@ fn without_password(arguments: impl Iterator<Item = String>) -> Vec<String> {
     arguments.map(hide).collect()
 }
 
-/// Doubles the rate until it is too high, then halves the gap. Returns the highest that was in time.
+/// Doubles the rate until it is too high, then halves the gap. Finds nothing if the user has put an end
+/// to it.
 fn find_highest(
     search: Search,
     one_rate: &mut dyn FnMut(f64) -> Result<RunResult, MeasureError>,
     results: &mut Vec<RunResult>,
-) -> Result<Option<f64>, MeasureError> {
+) -> Result<Option<Highest>, MeasureError> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, search.from);
+    let mut was_generators_limit = false;
     for _ in 0..SEARCH_RUNS_MAX {
         let result = one_rate(rate)?;
         // A rate that is far too high may fail, which is an answer too.
@@ -247,15 +260,19 @@ fn find_highest(
             good = rate;
         } else {
             bad = rate;
+            was_generators_limit = result.generator.was_the_limit;
         }
         results.push(result);
+        if !go_on {
+            return Ok(None);
+        }
         let is_found = bad.is_finite() && bad - good <= bad * SEARCH_PRECISION;
-        if !go_on || is_found || bad < SEARCH_RATE_MIN {
+        if is_found || bad < SEARCH_RATE_MIN {
             break;
         }
         rate = if bad.is_infinite() { good * 2.0 } else { f64::midpoint(good, bad) };
     }
-    Ok(Some(good).filter(|good| *good > 0.0))
+    Ok(Some(Highest { rate: Some(good).filter(|good| *good > 0.0), was_generators_limit }))
 }
 
 /// Whether the broker kept up: in time, and with nothing missing.
@@ -390,6 +407,7 @@ fn client(scenario: &Scenario, target: &Target) -> Setup {
             // What others publish is of any size.
             u32::MAX
         },
+        expects_qos: scenario.checked,
     }
 }
 
@@ -401,7 +419,6 @@ fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> RunResult {
     }
     let secs = measured.as_secs_f64();
     let per_sec = |count: u64| if secs > 0.0 { count as f64 / secs } else { 0.0 };
-    let messages = tally.sent_measured.max(tally.delivered_measured).max(1);
     let cpu_secs = tally.cpu_nanos as f64 / 1e9;
     let latency_us = tally
         .latencies
@@ -412,11 +429,14 @@ fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> RunResult {
     // Of late and returning subscribers only the deliveries are measured.
     let is_sending_measured = scenario.attendance == Attendance::Present;
     let sent = if is_sending_measured { tally.sent_measured } else { 0 };
+    let messages = sent.max(tally.delivered_measured).max(1);
     // Without a measured time there is no share of it.
     let busy = if secs > 0.0 { tally.busy } else { 0.0 };
-    let lateness = latency_us.get(&LatencyName::GeneratorLateness);
-    let was_late = lateness
-        .is_some_and(|late| late.p99 > LATENESS_US_MAX && late.count * 100 > tally.sent_measured);
+    let lateness = tally.latencies.get(&LatencyName::GeneratorLateness);
+    let was_late = lateness.is_some_and(|lateness| {
+        let late = lateness.histogram().count_between(LATENESS_US_MAX + 1, u64::MAX);
+        late * 100 > tally.sent_measured
+    });
     RunResult {
         label: target.label.clone(),
         round: 1,
@@ -572,6 +592,8 @@ mod tests {
         for (line, expected) in [
             ("run p2p -P secret -p 1", "run p2p -P *** -p 1"),
             ("run -Psecret", "run -P***"),
+            ("run -SPsecret", "run -SP***"),
+            ("run -SP secret", "run -SP ***"),
             ("run --password secret", "run --password ***"),
             ("run --password=secret --port 1", "run --password=*** --port 1"),
         ] {
@@ -590,10 +612,28 @@ mod tests {
             };
             let search = Search { from: 100.0, p99_us_max: 1000 };
             let mut results = Vec::new();
-            find_highest(search, &mut one_rate, &mut results).unwrap();
+            let highest = find_highest(search, &mut one_rate, &mut results).unwrap().unwrap();
             assert!(results.len() < 16, "{rates:?}");
-            let good = rates.iter().copied().filter(|rate| *rate <= limit).fold(0.0, f64::max);
-            assert!(found.contains(&good), "{rates:?}");
+            assert!(found.contains(&highest.rate.unwrap_or(0.0)), "{rates:?}");
+            assert!(!highest.was_generators_limit);
+        }
+    }
+
+    #[test]
+    fn a_search_tells_if_the_generator_ended_it_and_nothing_if_the_user_did() {
+        for (limit, ended, expected) in [
+            (true, COMPLETE, Some(Highest { rate: None, was_generators_limit: true })),
+            (false, INTERRUPTED, None),
+        ] {
+            let mut one_rate = |_| {
+                let mut result = sample(true);
+                result.generator.was_the_limit = limit;
+                result.ended = ended.to_owned();
+                Ok(result)
+            };
+            let search = Search { from: 2.0, p99_us_max: 1000 };
+            let found = find_highest(search, &mut one_rate, &mut Vec::new()).unwrap();
+            assert_eq!(found, expected);
         }
     }
 

@@ -287,6 +287,9 @@ impl Plan {
             streams += self.routes[route as usize].len() as u64;
             self.route_of.push(route);
         }
+        // What each member of a group has got of each publisher is kept too.
+        let members = self.taker_of.iter().filter(|taker| **taker >= self.subscribers).count();
+        streams += members as u64 * u64::from(self.publishers);
         if streams > STREAMS_MAX {
             return Err(PlanError::TooManyStreams { streams });
         }
@@ -462,5 +465,7 @@ mod tests {
     fn plans_are_bounded() {
         let many = plan("fan-out", 60_000, 60_000).err();
         assert_eq!(many, Some(PlanError::TooManyStreams { streams: 3_600_000_000 }));
+        let shared = plan("shared", 60_000, 60_000).err();
+        assert_eq!(shared, Some(PlanError::TooManyStreams { streams: 3_600_060_000 }));
     }
 }

@@ -3,7 +3,11 @@
 //! One a thread; [`Tally::add`] merges what they found. Pure: time is an argument, in nanoseconds
 //! since the run's clock started.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    ops::Range,
+};
 
 use ahash::AHashMap;
 use hdrhistogram::Histogram;
@@ -114,6 +118,7 @@ impl Tally {
         own.reordered += theirs.reordered;
         own.strays += theirs.strays;
         own.refused += theirs.refused;
+        own.unacknowledged += theirs.unacknowledged;
         self.sent_measured += other.sent_measured;
         self.delivered_measured += other.delivered_measured;
         self.cpu_nanos += other.cpu_nanos;
@@ -131,13 +136,19 @@ impl Tally {
         *place = missing;
     }
 
+    /// Nobody has waited for the acknowledgements that are missing.
+    pub(crate) fn forgive_unacknowledged(&mut self) {
+        self.counts.unacknowledged = 0;
+    }
+
     fn latency(&mut self, name: LatencyName) -> &mut Latency {
         self.latencies.entry(name).or_default()
     }
 
     /// What the broker did that the QoS forbids.
     pub(crate) fn violations(&self, qos: QoS) -> Vec<Violation> {
-        let Counts { lost, duplicates, reordered, strays, refused, .. } = self.counts;
+        let Counts { lost, duplicates, reordered, strays, refused, unacknowledged, .. } =
+            self.counts;
         let lost = if qos == QoS::AtMostOnce { 0 } else { lost };
         let duplicates = if qos == QoS::AtLeastOnce { 0 } else { duplicates };
         let all = [
@@ -146,6 +157,7 @@ impl Tally {
             (reordered, "delivered out of order"),
             (strays, "damaged or delivered to the wrong subscriber"),
             (refused, "refused"),
+            (unacknowledged, "never acknowledged"),
         ];
         let found = all.into_iter().filter(|(count, _)| *count > 0);
         found.map(|(count, what)| Violation { count, what }).collect()
@@ -212,13 +224,15 @@ impl Record {
         intended: u64,
         now: u64,
     ) -> u64 {
-        let reordered = self.tally.counts.reordered;
+        let Counts { duplicates, reordered, .. } = self.tally.counts;
         let settled = self.delivered(stream, sequence, intended, now);
         self.tally.counts.reordered = reordered;
-        let last = self.members.entry((member, publisher)).or_default();
-        // One more than the number: 0 is none.
-        self.tally.counts.reordered += u64::from(*last > sequence + 1);
-        *last = sequence + 1;
+        if self.tally.counts.duplicates == duplicates {
+            let last = self.members.entry((member, publisher)).or_default();
+            // One more than the number: 0 is none.
+            self.tally.counts.reordered += u64::from(*last > sequence + 1);
+            *last = (*last).max(sequence + 1);
+        }
         settled
     }
 
@@ -358,7 +372,7 @@ struct Stream {
     next: u64,
     /// Numbers below `next` that have not arrived, in ascending order; `None` as long as all have.
     #[expect(clippy::box_collection, reason = "there are many streams and few gaps")]
-    gaps: Option<Box<Vec<Range<u64>>>>,
+    gaps: Option<Box<VecDeque<Range<u64>>>>,
 }
 
 enum Arrival {
@@ -396,15 +410,15 @@ impl Stream {
     fn note_gap(&mut self, gap: Range<u64>) {
         let gaps = self.gaps.get_or_insert_default();
         if gaps.len() == GAPS_MAX {
-            gaps.remove(0);
+            gaps.pop_front();
         }
-        gaps.push(gap);
+        gaps.push_back(gap);
     }
 }
 
 /// Gaps remembered for a stream. Past it the oldest is forgotten: if its messages come after all,
-/// they count as duplicates.
-const GAPS_MAX: usize = 4096;
+/// they count as duplicates. As many as the members of a group can make of the widest window.
+const GAPS_MAX: usize = 32_768;
 
 #[cfg(test)]
 mod tests {
@@ -465,11 +479,12 @@ mod tests {
     #[test]
     fn members_of_a_group_may_overtake_each_other_but_not_themselves() {
         let mut record = record();
-        for (member, sequence) in [(1, 1), (2, 0), (1, 2), (2, 5), (2, 4), (1, 4)] {
+        // 3 and 4 came behind 5 at the same member; the second 4 is only a duplicate.
+        for (member, sequence) in [(1, 1), (2, 0), (1, 6), (2, 5), (2, 3), (2, 4), (1, 4), (1, 7)] {
             record.delivered_to_member(0, (member, 0), sequence, MEASURED, 1_600_000);
         }
         let counts = record.tally.counts;
-        assert_eq!((counts.delivered, counts.duplicates, counts.reordered), (5, 1, 1));
+        assert_eq!((counts.delivered, counts.duplicates, counts.reordered), (7, 1, 2));
     }
 
     #[test]
@@ -495,6 +510,12 @@ mod tests {
             let found = record.tally.violations(qos);
             assert_eq!(found.iter().map(Violation::to_string).collect::<Vec<_>>(), expected);
         }
+        let mut silent = Tally::default();
+        silent.counts.unacknowledged = 5;
+        let found = silent.violations(QoS::AtLeastOnce);
+        assert_eq!(found[0].to_string(), "5 never acknowledged");
+        silent.forgive_unacknowledged();
+        assert!(silent.violations(QoS::AtLeastOnce).is_empty());
         let mut cut = Tally::default();
         cut.missing(3, false);
         assert!(cut.violations(QoS::ExactlyOnce).is_empty());

@@ -48,7 +48,8 @@ pub(crate) struct RunResult {
     pub(crate) settings: Settings,
     /// `complete`, `interrupted` or `failed: ` with the reason.
     pub(crate) ended: String,
-    /// From the first connection until all clients were connected and, if they asked for it, subscribed.
+    /// From the first connection until all clients were connected and, if they asked for it, subscribed, or
+    /// until one could not be.
     #[serde(default)]
     pub(crate) connect_secs: f64,
     /// Length of the measured time: the warm-up is cut off.
@@ -132,6 +133,9 @@ pub(crate) struct Counts {
     pub(crate) strays: u64,
     /// Publications that the broker acknowledged with an error.
     pub(crate) refused: u64,
+    /// Publications whose last acknowledgement was missing when the run ended.
+    #[serde(default)]
+    pub(crate) unacknowledged: u64,
 }
 
 /// From when to when a latency counts.

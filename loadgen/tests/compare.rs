@@ -37,7 +37,7 @@ fn the_same_broker_twice_is_run_in_turn_and_ends_each_time() {
     let file: Value = serde_json::from_slice(&fs::read(json.path()).unwrap()).unwrap();
     let runs = file["runs"].as_array().unwrap();
     let turns: Vec<_> = runs.iter().map(|run| (&run["label"], &run["round"])).collect();
-    let expected = [("first", 1), ("second", 1), ("first", 2), ("second", 2)];
+    let expected = [("first", 1), ("second", 1), ("second", 2), ("first", 2)];
     for (turn, (label, round)) in turns.chunks(3).zip(expected) {
         assert!(turn.iter().all(|of| of.0 == label && of.1 == round), "{turns:?}");
     }

@@ -43,7 +43,7 @@ pub(super) struct CompareArgs {
         value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// Start this broker before each of its rounds and stop it afterwards
+    /// Start this broker before each of its runs and stop it afterwards
     ///
     /// The command runs in a shell, in a process group of its own, and has to stay in the foreground.
     #[arg(long, value_name = "NAME=COMMAND", value_parser = named::<String>)]

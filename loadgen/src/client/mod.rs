@@ -58,6 +58,9 @@ pub(crate) struct Setup {
     pub(crate) inflight_max: u16,
     /// A larger packet is an error.
     pub(crate) packet_bytes_max: u32,
+    /// Messages are published at this QoS too: one that arrives at another is an error. A broker that
+    /// lowers it saves the acknowledgements, and would look fast.
+    pub(crate) expects_qos: bool,
 }
 
 /// What the received bytes mean to the run.
@@ -100,6 +103,10 @@ pub(crate) enum ClientError {
     Disconnected(ReasonCode),
     #[error("the broker sent an unexpected {0}")]
     Unexpected(PacketType),
+    #[error("the broker delivered at QoS {0} what was published and subscribed to at QoS {1}")]
+    OtherQos(QoS, QoS),
+    #[error("the broker sends, but does not read the answers")]
+    Unread,
 }
 
 impl Client {
@@ -141,14 +148,15 @@ impl Client {
         if self.partial.is_empty() {
             let rest = self.packets(bytes, &mut notice)?;
             self.partial.extend_from_slice(rest);
-            return Ok(());
+        } else {
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(bytes);
+            let rest = self.packets(&joined, &mut notice)?.len();
+            joined.drain(..joined.len() - rest);
+            self.partial = joined;
         }
-        let mut joined = std::mem::take(&mut self.partial);
-        joined.extend_from_slice(bytes);
-        let rest = self.packets(&joined, &mut notice)?.len();
-        joined.drain(..joined.len() - rest);
-        self.partial = joined;
-        Ok(())
+        let is_unread = self.filter.is_some() && self.output.len() > ANSWER_BYTES_MAX;
+        if is_unread { Err(ClientError::Unread) } else { Ok(()) }
     }
 
     /// Whether another message may be sent.
@@ -222,16 +230,20 @@ impl Client {
     ) -> Result<&'a [u8], ClientError> {
         let mut rest = bytes;
         while let Some(frame) = next_frame(rest, self.setup.packet_bytes_max)? {
-            if self.filter.is_some()
+            if self.takes_messages()
                 && let Some(delivery) = Delivery::of(&frame, self.setup.version)
             {
-                self.deliver(&delivery, notice);
+                self.deliver(&delivery, notice)?;
             } else {
                 self.packet(&decode(self.setup.version, &frame)?, notice)?;
             }
             rest = &rest[frame.len..];
         }
         Ok(rest)
+    }
+
+    fn takes_messages(&self) -> bool {
+        self.filter.is_some() && self.state != State::Connecting
     }
 
     fn packet(
@@ -248,10 +260,9 @@ impl Client {
                 self.subscribed(suback, notice)
             }
             // Retained messages, and those of an earlier session, may come before the SUBACK.
-            Packet::Publish(publish) if self.filter.is_some() => {
+            Packet::Publish(publish) if self.takes_messages() => {
                 let Publish { qos, packet_id, payload, .. } = *publish;
-                self.deliver(&Delivery { qos, packet_id, payload }, notice);
-                Ok(())
+                self.deliver(&Delivery { qos, packet_id, payload }, notice)
             }
             Packet::PubRel(ack) if self.filter.is_some() => {
                 self.incoming.remove(ack.packet_id);
@@ -326,7 +337,14 @@ impl Client {
     }
 
     #[inline]
-    fn deliver(&mut self, delivery: &Delivery<'_>, notice: &mut impl FnMut(Notice<'_>)) {
+    fn deliver(
+        &mut self,
+        delivery: &Delivery<'_>,
+        notice: &mut impl FnMut(Notice<'_>),
+    ) -> Result<(), ClientError> {
+        if delivery.qos != self.setup.qos && self.setup.expects_qos {
+            return Err(ClientError::OtherQos(delivery.qos, self.setup.qos));
+        }
         let first = match (delivery.qos, delivery.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => {
                 encode_ack(PacketType::PubAck, id, &mut self.output);
@@ -341,6 +359,7 @@ impl Client {
         if first {
             notice(Notice::Delivered(delivery.payload));
         }
+        Ok(())
     }
 
     /// `None` if no publication waits for this acknowledgement.
@@ -467,6 +486,9 @@ const SUBSCRIBE_ID: PacketId = match PacketId::new(1) {
 
 /// Output that waits behind a send. Past it messages wait for their turn, with their intended times.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Far more of a subscriber's answers than there are identifiers: past it the broker does not read them.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ fn setup(version: Version, qos: QoS) -> Rc<Setup> {
         password: None,
         inflight_max: 2,
         packet_bytes_max: 1000,
+        expects_qos: true,
     })
 }
 
@@ -142,7 +143,9 @@ fn a_refused_publication_is_over() {
 
 #[test]
 fn brokers_that_break_the_rules_or_decline_are_told_apart() {
-    use ClientError::{Disconnected, NotSubscribed, QosNotSupported, Refused, Unexpected};
+    use ClientError::{
+        Disconnected, NotSubscribed, OtherQos, QosNotSupported, Refused, Unexpected,
+    };
     let v5 = |qos, filter| client(Version::V5, qos, filter);
     for (mut client, bytes, expected) in [
         (v5(QoS::AtMostOnce, None), &b"\x20\x03\0\x87\0"[..], Refused(ReasonCode::NotAuthorized)),
@@ -173,6 +176,16 @@ fn brokers_that_break_the_rules_or_decline_are_told_apart() {
         (ready(QoS::ExactlyOnce, None), b"\x70\x02\0\x01", Unexpected(PacketType::PubComp)),
         (ready(QoS::AtMostOnce, None), b"\x20\x02\0\0", Unexpected(PacketType::ConnAck)),
         (
+            ready(QoS::AtLeastOnce, Some("t")),
+            b"\x30\x04\0\x01tx",
+            OtherQos(QoS::AtMostOnce, QoS::AtLeastOnce),
+        ),
+        (
+            client(Version::V311, QoS::AtMostOnce, Some("t")),
+            b"\x30\x04\0\x01tx",
+            Unexpected(PacketType::Publish),
+        ),
+        (
             ready(QoS::AtMostOnce, Some("t")),
             b"\x30\xff\x7f",
             ClientError::Decode(DecodeError::PacketTooLarge),
@@ -180,6 +193,20 @@ fn brokers_that_break_the_rules_or_decline_are_told_apart() {
     ] {
         assert_eq!(receive(&mut client, bytes), Err(expected), "{bytes:02X?}");
     }
+}
+
+#[test]
+fn answers_that_the_broker_does_not_read_do_not_pile_up() {
+    let mut client = ready(QoS::AtLeastOnce, Some("t"));
+    let publications = b"\x32\x06\0\x01t\0\x01x".repeat(10_000);
+    let mut ended = Ok(());
+    let mut received = 0;
+    while ended.is_ok() {
+        ended = client.receive(&publications, |_| ());
+        received += publications.len();
+    }
+    assert_eq!(ended, Err(ClientError::Unread));
+    assert!(received < 16 * 1024 * 1024, "{received}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Column<'a> {
     pub(crate) name: &'a str,
     /// One a round, unless the comparison was cut short.
     pub(crate) runs: Vec<&'a RunResult>,
+    /// Rounds whose search ended at a rate that was too much for the generator.
+    capped: Vec<u32>,
     pace: Pace,
     rounds: u32,
 }
@@ -72,15 +74,23 @@ impl<'a> Figures<'a> {
 
 impl<'a> Column<'a> {
     fn new(name: &'a str, own: &[&'a RunResult], pace: Pace, rounds: u32) -> Self {
+        let rate = |run: &RunResult| run.settings.rate_per_sec.unwrap_or(0.0);
         let of_round = |round| {
             let mut runs = own.iter().copied().filter(|run| run.round == round);
             let Pace::Search(search) = pace else { return runs.next_back() };
             // The search's runs are those that were in time and those that show the limit.
             let in_time = runs.clone().filter(|run| is_in_time(run, search.p99_us_max));
-            let rate = |run: &RunResult| run.settings.rate_per_sec.unwrap_or(0.0);
             in_time.max_by(|a, b| rate(a).total_cmp(&rate(b))).or_else(|| runs.next_back())
         };
-        Self { name, runs: (1..=rounds).filter_map(of_round).collect(), pace, rounds }
+        let is_capped = |round: &u32| {
+            let Pace::Search(search) = pace else { return false };
+            let late =
+                own.iter().filter(|run| run.round == *round && !is_in_time(run, search.p99_us_max));
+            let lowest = late.min_by(|a, b| rate(a).total_cmp(&rate(b)));
+            lowest.is_some_and(|run| run.generator.was_the_limit)
+        };
+        let capped = (1..=rounds).filter(is_capped).collect();
+        Self { name, runs: (1..=rounds).filter_map(of_round).collect(), capped, pace, rounds }
     }
 
     /// Over the rounds that were completed.
@@ -123,7 +133,7 @@ impl<'a> Column<'a> {
             if !run.violations.is_empty() {
                 doubt(&format!("FAILED: {}", run.violations.join(", ")));
             }
-            if run.generator.was_the_limit {
+            if run.generator.was_the_limit || self.capped.contains(&run.round) {
                 doubt("THE GENERATOR WAS THE LIMIT");
             }
             if self.is_late(run) {
@@ -137,7 +147,8 @@ impl<'a> Column<'a> {
     }
 
     fn verdict_of(&self, run: &RunResult) -> Verdict {
-        if run.ended != COMPLETE || run.generator.was_the_limit || self.is_late(run) {
+        let by_generator = run.generator.was_the_limit || self.capped.contains(&run.round);
+        if run.ended != COMPLETE || by_generator || self.is_late(run) {
             Verdict::NotMeasured
         } else if !run.violations.is_empty() {
             Verdict::Violated
@@ -333,6 +344,11 @@ mod tests {
         let figures = figures_of(&comparison, &results);
         assert_eq!(figures.columns[0].spread(&METRICS[0]).unwrap().median, 300.0);
         assert_eq!(figures.columns[0].verdict(), Verdict::Sound);
+        results[3].generator.was_the_limit = true;
+        let figures = figures_of(&comparison, &results);
+        assert_eq!(figures.columns[0].spread(&METRICS[0]).unwrap().median, 200.0);
+        assert_eq!(figures.columns[0].doubts(), ["round 1: THE GENERATOR WAS THE LIMIT"]);
+        assert_eq!(figures.columns[0].verdict(), Verdict::NotMeasured);
         let figures = figures_of(&comparison, &results[2..3]);
         assert!(
             figures.columns[0].doubts().contains(&"round 1: NO RATE WAS SERVED IN TIME".into())

@@ -36,7 +36,7 @@ pub(crate) struct Comparison {
 pub(crate) struct Contender {
     /// Its label is the broker's name.
     pub(crate) target: Target,
-    /// Starts it for each of its turns.
+    /// Starts it for each of its runs.
     pub(crate) start: Option<String>,
 }
 
@@ -51,15 +51,20 @@ pub(crate) enum Step<'a> {
 }
 
 impl Comparison {
-    /// Gives each broker its turn in each round. A run that could not be made is a result that says so.
+    /// Gives each broker its turn in each round, every other time in the opposite order: a machine that
+    /// becomes slower steadily does not harm the same broker each time. A run that could not be made is a
+    /// result that says so.
     pub(crate) fn run(
         &self,
         interrupt: &AtomicBool,
         tell: &mut dyn FnMut(Step<'_>),
     ) -> Vec<RunResult> {
         let mut results = Vec::new();
-        let turns = (1..=self.rounds)
-            .flat_map(|round| self.brokers.iter().map(move |broker| (round, broker)));
+        let turns = (1..=self.rounds).flat_map(|round| {
+            let count = self.brokers.len();
+            let at = move |turn| if round % 2 == 1 { turn } else { count - 1 - turn };
+            (0..count).map(move |turn| (round, &self.brokers[at(turn)]))
+        });
         for (round, broker) in turns {
             if interrupt.load(Ordering::Relaxed) {
                 break;
@@ -78,9 +83,26 @@ impl Comparison {
         interrupt: &AtomicBool,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Vec<RunResult> {
+        let mut results = Vec::new();
+        for qos in &self.scenario.qos {
+            let scenario = self.scenario.single(*qos, self.scenario.pace);
+            results.extend(self.one_qos(broker, &scenario, interrupt, tell));
+            if interrupt.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        results
+    }
+
+    /// One run; several if it searches. A process of its own serves it, if one is started.
+    fn one_qos(
+        &self,
+        broker: &Contender,
+        scenario: &Scenario,
+        interrupt: &AtomicBool,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Vec<RunResult> {
         let mut target = broker.target.clone();
-        let scenarios = self.scenario.qos.iter();
-        let scenarios = scenarios.map(|qos| self.scenario.single(*qos, self.scenario.pace));
         let mut started = None;
         if let Some(command) = &broker.start {
             let cpus = self.broker_cpus.as_deref();
@@ -91,30 +113,20 @@ impl Comparison {
                     started = Some(process);
                 }
                 Err(error) => {
-                    let reason = error.to_string();
-                    return scenarios
-                        .map(|scenario| measure::not_measured(&scenario, &target, &reason))
-                        .collect();
+                    return vec![measure::not_measured(scenario, &target, &error.to_string())];
                 }
             }
         }
-        let mut results = Vec::new();
-        for scenario in scenarios {
-            let mut runs = Vec::new();
-            if let Err(error) = measure::measure(&scenario, &target, interrupt, tell, &mut runs) {
-                runs.push(measure::not_measured(&scenario, &target, &error.to_string()));
-            }
-            if let Some(last) = runs.last_mut().filter(|last| last.ended != COMPLETE)
-                && let Some(end) = started.as_mut().and_then(Started::end)
-            {
-                last.ended += &format!("; {end}");
-            }
-            results.extend(runs);
-            if interrupt.load(Ordering::Relaxed) {
-                break;
-            }
+        let mut runs = Vec::new();
+        if let Err(error) = measure::measure(scenario, &target, interrupt, tell, &mut runs) {
+            runs.push(measure::not_measured(scenario, &target, &error.to_string()));
         }
-        results
+        if let Some(last) = runs.last_mut().filter(|last| last.ended != COMPLETE)
+            && let Some(end) = started.as_mut().and_then(Started::end)
+        {
+            last.ended += &format!("; {end}");
+        }
+        runs
     }
 }
 

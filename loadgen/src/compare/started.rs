@@ -20,6 +20,8 @@ pub(super) struct Started {
     guard: Child,
     /// A line on it ends the broker gently, its end ends whatever is left.
     leash: Option<ChildStdin>,
+    host: String,
+    port: u16,
     /// What the broker wrote; the file has no name any more.
     output: File,
 }
@@ -94,7 +96,8 @@ impl Started {
                 return Err(error.into());
             }
         };
-        let mut started = Self { broker, guard, leash, output };
+        let (host, port) = (address.0.to_owned(), address.1);
+        let mut started = Self { broker, guard, leash, host, port, output };
         started.until_up(address, interrupt)?;
         Ok(started)
     }
@@ -153,6 +156,12 @@ impl Drop for Started {
         // Fails only if it has ended already.
         let _ = self.broker.kill();
         let _ = self.broker.wait();
+        // What the shell had started was killed too, but may not be gone: its next run would find it.
+        let deadline = Instant::now() + GONE_PATIENCE;
+        let address = (self.host.as_str(), self.port);
+        while matches!(answers(address), Ok(true)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
 
@@ -218,6 +227,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time for a broker to end by itself.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time for the kernel to take down what was killed.
+const GONE_PATIENCE: Duration = Duration::from_secs(2);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     pub(crate) ended: Ended,
-    /// From the first connection to the last client that was ready.
+    /// From the first connection until the last client was ready, or none became so any more.
     pub(crate) connect_secs: f64,
     pub(crate) measured: Duration,
     pub(crate) seconds: Vec<Second>,
@@ -77,14 +77,17 @@ pub(crate) fn run(
     let ended = match conductor.prepare() {
         Ok(true) => Ok(conductor.perform()),
         Ok(false) => Ok(Ended::Interrupted),
-        // Then those that did connect are a result.
-        Err(error) if connecting_is_all && conductor.connected() > 0 => {
-            Ok(Ended::Failed(error.to_string()))
-        }
         Err(error) => Err(error),
     };
     conductor.dismiss();
-    ended.map(|ended| conductor.outcome(ended))
+    let ended = match ended {
+        // Then those that did connect are a result.
+        Err(error) if connecting_is_all && conductor.connected() > 0 => {
+            Ended::Failed(error.to_string())
+        }
+        ended => ended?,
+    };
+    Ok(conductor.outcome(ended))
 }
 
 struct Conductor<'a> {
@@ -191,12 +194,13 @@ impl<'a> Conductor<'a> {
         };
         let from = self.clock.now();
         self.connect(whom);
-        let mut is_ready = self.until_ready()?;
+        let outcome = self.until_ready();
         let now = self.clock.now();
         self.connect_secs = Duration::from_nanos(now - from).as_secs_f64();
         if self.setup.scenario.measures_connecting() {
             self.measured = (from, now);
         }
+        let mut is_ready = outcome?;
         if is_ready && attendance == Attendance::Away {
             self.order(&Order::Part);
             is_ready = self.until_ready()?;
@@ -370,6 +374,9 @@ impl<'a> Conductor<'a> {
             let told = self.reports.iter().filter_map(|report| report.standing);
             let expected = told.map(|standing| standing.expected).sum();
             self.tally.missing(expected, self.has_waited);
+        }
+        if !self.has_waited {
+            self.tally.forgive_unacknowledged();
         }
         let (from, mut to) = self.measured;
         if self.setup.scenario.attendance != Attendance::Present {

@@ -80,7 +80,11 @@ impl Crew {
                 payload: setup.payload.clone(),
             };
             let builder = std::thread::Builder::new().name(format!("loadgen-{number}"));
-            crew.handles.push(builder.spawn(move || thread::run(thread))?);
+            let last_word = LastWord { number, news: news.clone() };
+            crew.handles.push(builder.spawn(move || {
+                let _last_word = last_word;
+                thread::run(thread);
+            })?);
         }
         Ok(crew)
     }
@@ -98,5 +102,43 @@ impl Crew {
                 let _ = handle.join();
             }
         }
+    }
+}
+
+/// Tells the end of a thread that panics: everybody would wait for it.
+struct LastWord {
+    number: usize,
+    news: mpsc::Sender<(usize, News)>,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The receiver is gone only if nobody wants to know any more.
+            let failure = "a thread of the load panicked".to_owned();
+            let _ = self.news.send((self.number, News::Failed(failure)));
+            let _ = self.news.send((self.number, News::Ended(Box::default())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_has_ended() {
+        let (sender, news) = mpsc::channel();
+        for panics in [false, true] {
+            let last_word = LastWord { number: 7, news: sender.clone() };
+            let thread = std::thread::spawn(move || {
+                let _last_word = last_word;
+                assert!(!panics, "on purpose");
+            });
+            assert_eq!(thread.join().is_err(), panics);
+        }
+        drop(sender);
+        let all: Vec<_> = news.iter().collect();
+        assert!(matches!(all[..], [(7, News::Failed(_)), (7, News::Ended(_))]));
     }
 }

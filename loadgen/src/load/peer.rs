@@ -185,8 +185,12 @@ impl Peer {
 
     /// Messages whose last acknowledgement, or whose way to the socket, is not done.
     pub(super) fn unacknowledged(&self) -> usize {
-        let inflight = self.client.as_ref().map_or(0, |client| client.inflight());
-        inflight + usize::from(self.is_sending())
+        self.inflight() + usize::from(self.is_sending())
+    }
+
+    /// Messages whose last acknowledgement has not come.
+    pub(super) fn inflight(&self) -> usize {
+        self.client.as_ref().map_or(0, |client| client.inflight())
     }
 
     /// Lets go of the connection, which has ended. No send may be in the kernel any more.

@@ -316,6 +316,9 @@ impl Thread {
             Order::Part => self.part(|role| matches!(role, Role::Subscriber(_))),
             Order::Leave => {
                 self.phase = Phase::Leaving;
+                let inflight = |one: &Publisher| self.peers[one.slot as usize].inflight() as u64;
+                self.record.tally.counts.unacknowledged =
+                    self.publishers.iter().map(inflight).sum();
                 self.part(|_| true);
                 self.say_goodbye()?;
                 self.is_over = true;

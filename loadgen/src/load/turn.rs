@@ -187,11 +187,13 @@ impl Thread {
         };
         let Some(client) = peer.client.as_mut() else { return Ok(()) };
         let (role, taker, connect_at) = (peer.role, peer.taker, peer.connect_at);
+        // At a rate each has a time of its own to return at; otherwise all mean to at once.
+        let has_rate = self.setup.scenario.connect_rate > 0.0;
         let mut arrivals = Arrivals {
             now,
             now_unix_us: self.clock.to_unix_us(now),
             clock: self.clock,
-            returned: self.returned,
+            returned: self.returned.map(|all| if has_rate { connect_at } else { all }),
             setup: &self.setup,
             streams: &self.streams,
             record: &mut self.record,

@@ -120,7 +120,7 @@ struct Page<'a>(&'a [Run]);
 
 impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counters: [(&str, &str, Value); 9] = [
+        let counters: [(&str, &str, Value); 10] = [
             ("messages_sent", "Messages sent.", |run| run.sent as f64),
             ("messages_delivered", "Deliveries, each counted once.", |run| run.delivered as f64),
             ("lost", "Deliveries missing at the end of the run.", |run| run.counts.lost as f64),
@@ -136,6 +136,11 @@ impl fmt::Display for Page<'_> {
             ("refused", "Publications that the broker refused, as of the end of the run.", |run| {
                 run.counts.refused as f64
             }),
+            (
+                "unacknowledged",
+                "Publications never acknowledged, as of the end of the run.",
+                |run| run.counts.unacknowledged as f64,
+            ),
             ("runs_completed", "1 once the run is over.", |run| f64::from(u8::from(run.is_over))),
             ("generator_cpu_seconds", "CPU time of the load generator.", |run| {
                 run.generator_cpu_secs

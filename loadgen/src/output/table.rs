@@ -39,9 +39,13 @@ impl Table<'_> {
     fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (result, whole) = (self.0, self.0.whole_run);
         let checks = result.settings.subscribers > 0;
-        let rate = whole.connected as f64 / result.connect_secs.max(1e-9);
         write!(f, "{:<20}{:>14}", "connected", grouped(whole.connected))?;
-        writeln!(f, "{:>14}/s", grouped(rate as u64))?;
+        // Late subscribers came after that time.
+        if result.connect_secs > 0.0 && result.settings.attendance != "late" {
+            let rate = whole.connected as f64 / result.connect_secs;
+            write!(f, "{:>14}/s", grouped(rate as u64))?;
+        }
+        writeln!(f)?;
         for (name, count, rate) in [
             ("sent", result.sent, result.sent_per_sec),
             ("delivered", result.delivered, result.delivered_per_sec),
@@ -61,6 +65,7 @@ impl Table<'_> {
             ("out of order", whole.reordered),
             ("strays", whole.strays),
             ("refused", whole.refused),
+            ("unacknowledged", whole.unacknowledged),
         ] {
             if count > 0 || name == "lost" && checks && whole.sent > 0 {
                 writeln!(f, "{name:<20}{:>14}  of the whole run", grouped(count))?;

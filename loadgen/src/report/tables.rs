@@ -128,6 +128,7 @@ pub(super) fn runs(section: &Section<'_>) -> Markup {
             "reordered",
             "strays",
             "refused",
+            "unacknowledged",
             "generator busy (%)",
             "broker CPU (s)",
             "broker memory (bytes)",
@@ -330,6 +331,7 @@ fn run_figures(run: &RunResult) -> Vec<Option<f64>> {
         counts.reordered,
         counts.strays,
         counts.refused,
+        counts.unacknowledged,
     ];
     figures.extend(counts.map(|count| Some(count as f64)));
     figures.push(Some(run.generator.busy * 100.0));
