@@ -211,6 +211,9 @@ pub(crate) struct Generator {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BrokerUsage {
     pub(crate) cpu_secs: f64,
+    /// While the clients connected, before the measured time.
+    #[serde(default)]
+    pub(crate) connect_cpu_secs: f64,
     pub(crate) cpu_us_per_delivery: f64,
     pub(crate) deliveries_per_cpu_sec: f64,
     /// Memory in RAM: before the clients connected, when all were, and the most seen.

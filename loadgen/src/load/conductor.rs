@@ -187,6 +187,7 @@ impl<'a> Conductor<'a> {
     /// Everything before the load, which is not to begin if the user has interrupted this.
     fn prepare(&mut self) -> Result<bool, RunError> {
         self.broker.before = self.broker_usage();
+        self.before.broker = self.broker.before.cpu;
         let attendance = self.setup.scenario.attendance;
         let whom = match attendance {
             Attendance::Late => Whom::Publishers,
@@ -388,11 +389,12 @@ impl<'a> Conductor<'a> {
         let deliveries = self.tally.delivered_measured.max(1) as f64;
         let broker = self.setup.broker_pid.map(|_| BrokerUsage {
             cpu_secs,
+            connect_cpu_secs: connected.cpu.saturating_sub(before.cpu).as_secs_f64(),
             cpu_us_per_delivery: cpu_secs * 1e6 / deliveries,
             deliveries_per_cpu_sec: if cpu_secs > 0.0 { deliveries / cpu_secs } else { 0.0 },
             rss_bytes_before: before.rss_bytes,
             rss_bytes_connected: connected.rss_bytes,
-            rss_bytes_max: rss_bytes_max.max(to.rss_bytes),
+            rss_bytes_max: rss_bytes_max.max(connected.rss_bytes).max(to.rss_bytes),
         });
         let Self { tally, connect_secs, seconds, rss_bytes, .. } = self;
         Outcome { tally, ended, connect_secs, measured, seconds, broker, rss_bytes }
@@ -450,7 +452,7 @@ impl<'a> Conductor<'a> {
     fn start_counting(&mut self, epoch: u64) {
         (self.epoch, self.next_second) = (epoch, epoch + SECOND + REPORT_AFTER);
         self.seconds.clear();
-        self.before = self.totals();
+        self.before = Totals { broker: self.broker_usage().cpu, ..self.totals() };
     }
 
     fn totals(&self) -> Totals {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::grouped;
 use crate::{
-    measure::COMPLETE,
+    measure::{BUSY_MAX, COMPLETE},
     result::{LatencyName, RunResult, Settings},
 };
 
@@ -46,15 +46,14 @@ impl Table<'_> {
             write!(f, "{:>14}/s", grouped(rate as u64))?;
         }
         writeln!(f)?;
-        for (name, count, rate) in [
-            ("sent", result.sent, result.sent_per_sec),
-            ("delivered", result.delivered, result.delivered_per_sec),
+        for (name, count, rate, in_all) in [
+            ("sent", result.sent, result.sent_per_sec, whole.sent),
+            ("delivered", result.delivered, result.delivered_per_sec, whole.delivered),
         ] {
-            if count > 0 {
-                write!(f, "{name:<20}{:>14}", grouped(count))?;
-                let rate = Some(rate).filter(|rate| *rate > 0.0);
-                let rate = rate.map(|rate| format!("{:>14}/s", grouped(rate as u64)));
-                writeln!(f, "{}", rate.unwrap_or_default())?;
+            if in_all > 0 {
+                let rate = format!("{}/s", grouped(rate as u64));
+                write!(f, "{name:<20}{:>14}{rate:>16}", grouped(count))?;
+                writeln!(f, "  of {} in the whole run", grouped(in_all))?;
             }
         }
         for (name, count) in [
@@ -104,6 +103,9 @@ impl Table<'_> {
         writeln!(f, ", busy {:.0} % of the time, {rss:.1} MiB", generator.busy * 100.0)?;
         if let Some(broker) = &self.0.broker {
             write!(f, "broker:    {:.2} s of CPU", broker.cpu_secs)?;
+            if self.0.settings.publishers == 0 && self.0.settings.secs > 0.0 {
+                write!(f, " after {:.2} s while connecting", broker.connect_cpu_secs)?;
+            }
             if self.0.delivered > 0 {
                 let per_cpu_sec = grouped(broker.deliveries_per_cpu_sec as u64);
                 write!(f, ", {:.3} us a delivery", broker.cpu_us_per_delivery)?;
@@ -112,14 +114,23 @@ impl Table<'_> {
             let [before, connected, max] =
                 [broker.rss_bytes_before, broker.rss_bytes_connected, broker.rss_bytes_max]
                     .map(|bytes| bytes as f64 / MIB);
-            writeln!(f, ", {before:.1} MiB, {connected:.1} connected, {max:.1} at most")?;
+            write!(
+                f,
+                "\n           memory {before:.1} MiB before, {connected:.1} with all connected, "
+            )?;
+            writeln!(f, "{max:.1} at most")?;
         }
         Ok(())
     }
 
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.generator.was_the_limit {
-            writeln!(f, "THE GENERATOR WAS THE LIMIT: this says little about the broker")?;
+            let why = if self.0.generator.busy > BUSY_MAX {
+                "it was busy all the time"
+            } else {
+                "it sent late what was due, see its lateness"
+            };
+            writeln!(f, "THE GENERATOR WAS THE LIMIT, {why}: this says little about the broker")?;
         }
         if self.0.ended != COMPLETE {
             writeln!(f, "NOT COMPLETE: {}", self.0.ended)?;

@@ -124,6 +124,7 @@ impl Sample {
                 was_the_limit: false,
             },
             broker: Some(BrokerUsage {
+                connect_cpu_secs: 0.1,
                 cpu_secs,
                 cpu_us_per_delivery: cpu_secs * 1e6 / measured,
                 deliveries_per_cpu_sec: measured / cpu_secs,

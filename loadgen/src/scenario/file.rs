@@ -54,6 +54,14 @@ pub(crate) fn load(name: &str, overrides: &Overrides) -> Result<Scenario, Scenar
     raw.check(stem, overrides)
 }
 
+/// Their names and what they are.
+pub(crate) fn built_in() -> impl Iterator<Item = (&'static str, String)> {
+    BUILT_IN.iter().map(|(name, text)| {
+        let description = toml::from_str::<Raw>(text).map(|raw| raw.description);
+        (*name, description.unwrap_or_default())
+    })
+}
+
 /// Their names, as `loadgen run` takes them.
 pub(crate) fn built_in_names() -> Vec<&'static str> {
     BUILT_IN.iter().map(|(name, _)| *name).collect()

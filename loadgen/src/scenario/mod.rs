@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     file::{
         CLIENTS_MAX, MESSAGES_MAX, Overrides, PAYLOAD_BYTES_MAX, RATE_MAX, RATE_MIN, SECS_MAX,
-        ScenarioError, built_in_names, load,
+        ScenarioError, built_in, load,
     },
     template::{MESSAGE_DIGITS, Template, TemplateError, Variables},
 };
