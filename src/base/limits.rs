@@ -52,9 +52,14 @@ pub const LANE_MESSAGES_MAX: usize = 4096;
 /// See [`LANE_MESSAGES_MAX`].
 pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How often a message for a shared subscription is passed on because the
-/// chosen member has just gone. Past it the message is dropped (counted).
+/// How often a message for a shared subscription is passed on in search of a
+/// member that is online. Past it the chosen one gets it, online or not.
 pub const SHARE_HOPS_MAX: u8 = 3;
+/// The same, if the chosen member has left: there is no one to give it to yet.
+/// News of members travel on the same lanes, so it ends when they have arrived.
+/// Past it the message is dropped (counted).
+pub const SHARE_DEPARTURES_MAX: u8 = 200;
+const _: () = assert!(SHARE_DEPARTURES_MAX > SHARE_HOPS_MAX);
 
 /// Retained messages in one page of a new subscription's walk.
 pub const RETAINED_PAGE_MESSAGES: usize = 64;

@@ -295,7 +295,7 @@ impl Broker {
                 let grant = Grant::new(&publication.message, &options);
                 self.deliver(other.session, publication, &grant, false);
             }
-            Some((other, _)) if hops < limits::SHARE_HOPS_MAX => {
+            Some((other, _)) if hops < limits::SHARE_DEPARTURES_MAX => {
                 let next = ChosenMember { filter, session: other.session, hops: hops + 1 };
                 let publication = publication.keep();
                 let shared = [next].into_iter().collect();
