@@ -27,14 +27,15 @@ mod record;
 mod report;
 mod result;
 mod scenario;
+mod spread;
 mod transport;
 
 use self::{
     cli::{Command, CompareCommand, ReportCommand, RunCommand},
     compare::{Figures, Step, Verdict},
-    measure::{COMPLETE, Highest, INTERRUPTED, Progress},
+    measure::{Highest, Progress},
     output::{ComparisonTable, HistogramLog, Live, Prometheus, Table, grouped},
-    result::RunResult,
+    result::{INTERRUPTED, RunResult},
     scenario::Pace,
 };
 
@@ -183,7 +184,7 @@ fn watch_signals() -> io::Result<Arc<AtomicBool>> {
 }
 
 fn exit_code(results: &[RunResult]) -> ExitCode {
-    let failed = |result: &RunResult| !matches!(result.ended.as_str(), COMPLETE | INTERRUPTED);
+    let failed = |result: &RunResult| !result.is_complete() && result.ended != INTERRUPTED;
     if results.iter().any(failed) {
         ExitCode::from(NOT_MEASURED)
     } else if results.iter().any(|result| !result.violations.is_empty()) {

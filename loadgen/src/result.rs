@@ -46,7 +46,7 @@ pub(crate) struct RunResult {
     /// Which time the same thing was run, from 1.
     pub(crate) round: u32,
     pub(crate) settings: Settings,
-    /// `complete`, `interrupted` or `failed: ` with the reason.
+    /// [`COMPLETE`], [`INTERRUPTED`] or `failed: ` with the reason.
     pub(crate) ended: String,
     /// From the first connection until all clients were connected and, if they asked for it, subscribed, or
     /// until one could not be.
@@ -222,6 +222,13 @@ pub(crate) struct BrokerUsage {
     pub(crate) rss_bytes_max: u64,
 }
 
+impl RunResult {
+    /// Whether nothing has disturbed it.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ended == COMPLETE
+    }
+}
+
 impl LatencyResult {
     /// Of a histogram of microseconds.
     pub(crate) fn new(histogram: &Histogram<u64>) -> Self {
@@ -288,6 +295,12 @@ impl LatencyName {
         }
     }
 }
+
+/// How a run ends that nothing has disturbed.
+pub(crate) const COMPLETE: &str = "complete";
+
+/// How a run ends that the user has cut short.
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// How HdrHistogram's deflated V2 encoding begins.
 const DEFLATED_V2_COOKIE: [u8; 4] = [0x1C, 0x84, 0x93, 0x14];

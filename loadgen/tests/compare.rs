@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 mod common;
 
-use self::common::{Scratch, broker_binary, free_port, stderr, stdout};
+use self::common::{Scratch, broker_binary, free_port, mosquitto_binary, stderr, stdout};
 
 #[test]
 fn the_same_broker_twice_is_run_in_turn_and_ends_each_time() {
@@ -55,7 +55,7 @@ fn the_same_broker_twice_is_run_in_turn_and_ends_each_time() {
 
 #[test]
 fn mosquitto_if_it_is_installed() {
-    let Some(mosquitto) = on_path("mosquitto") else { return };
+    let Some(mosquitto) = mosquitto_binary() else { return };
     let (own, other) = (free_port(), free_port());
     let config = Scratch::new("mosquitto.conf");
     let lines = format!("listener {other} 127.0.0.1\nallow_anonymous true\n");
@@ -187,13 +187,6 @@ impl Compare {
 
 fn is_free(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_err()
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    let paths = std::env::var_os("PATH")?;
-    // Where Debian has daemons; not on everybody's path.
-    let folders = std::env::split_paths(&paths).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 fn ringmq(port: u16) -> String {

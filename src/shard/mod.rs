@@ -55,7 +55,7 @@ use crate::{
 pub use self::{
     buffers::Filled,
     ring::{Event, Received, Ring},
-    sys::{allowed_cpus, glommio_file, new_eventfd},
+    sys::{allowed_cpus, new_eventfd},
 };
 
 pub(crate) use self::{

@@ -155,14 +155,14 @@ impl Ring {
     }
 
     /// Starts the timer. It must not be running.
-    pub fn set_timer(&mut self, after: Duration) {
+    pub(super) fn set_timer(&mut self, after: Duration) {
         *self.timer = after.into();
         let entry = opcode::Timeout::new(&raw const *self.timer).build();
         self.push(entry.user_data(Operation::Timer.tag(0, 0)));
     }
 
     /// Moves the running timer. If it fires first, its event comes all the same.
-    pub fn move_timer(&mut self, after: Duration) {
+    pub(super) fn move_timer(&mut self, after: Duration) {
         *self.timer = after.into();
         let timer = Operation::Timer.tag(0, 0);
         let entry = opcode::TimeoutUpdate::new(timer, &raw const *self.timer).build();
@@ -198,11 +198,8 @@ impl Ring {
         let timeout = types::Timespec::from(for_at_most);
         let arguments = types::SubmitArgs::new().timespec(&timeout);
         match self.uring.submitter().submit_with_args(1, &arguments) {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            entered => entered.map(drop).or_else(try_again_later),
         }
     }
 
@@ -224,14 +221,14 @@ impl Ring {
 
     /// Asks for the eventfd to be written when there is something to enter for. An [`Ring::enter`]
     /// and a look at the completions must follow, or what happened before this call is missed.
-    pub fn announce(&mut self) {
+    pub(super) fn announce(&mut self) {
         self.uring.completion().enable_eventfd();
         // The kernel adds work, then reads the flag; we write the flag, then look for work.
         fence(Ordering::SeqCst);
     }
 
     /// Ends what [`Ring::announce`] asked for: a running shard needs no wake-up.
-    pub fn hush(&mut self) {
+    pub(super) fn hush(&mut self) {
         self.uring.completion().disable_eventfd();
     }
 
@@ -361,14 +358,7 @@ impl Ring {
         let entered = unsafe {
             self.uring.submitter().enter::<libc::sigset_t>(submissions, 0, ENTER_GETEVENTS, None)
         };
-        match entered {
-            Ok(_) => Ok(()),
-            // Try again after taking completions, or after other processes gave memory back.
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        entered.map(drop).or_else(try_again_later)
     }
 }
 
@@ -422,6 +412,15 @@ impl Operation {
             4 => Some(Self::Timer),
             _ => None,
         }
+    }
+}
+
+/// Whether an enter failed only until completions have been taken, or other processes have given memory
+/// back.
+fn try_again_later(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
+        _ => Err(error),
     }
 }
 

@@ -21,7 +21,7 @@ pub fn new_eventfd() -> io::Result<Arc<File>> {
 }
 
 /// The descriptor as a file that glommio's reactor can wait for.
-pub fn glommio_file(fd: OwnedFd) -> BufferedFile {
+pub(super) fn glommio_file(fd: OwnedFd) -> BufferedFile {
     // SAFETY: the descriptor is open and its ownership passes on.
     unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
 }

@@ -4,7 +4,7 @@
 
 mod identifiers;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringmq::{
     base::{PacketId, QoS},
@@ -21,7 +21,7 @@ use crate::{record::Stamp, scenario::MESSAGE_DIGITS};
 
 /// One client from its CONNECT to its DISCONNECT.
 pub(crate) struct Client {
-    setup: Rc<Setup>,
+    setup: Arc<Setup>,
     /// What to subscribe to.
     filter: Option<Box<str>>,
     state: State,
@@ -111,7 +111,7 @@ pub(crate) enum ClientError {
 
 impl Client {
     /// A client whose CONNECT is its first output.
-    pub(crate) fn new(setup: &Rc<Setup>, client_id: &str, filter: Option<&str>) -> Self {
+    pub(crate) fn new(setup: &Arc<Setup>, client_id: &str, filter: Option<&str>) -> Self {
         let mut output = Vec::new();
         let mut properties = PropertyBuf::new();
         if setup.version == Version::V5 && setup.session_expiry_secs > 0 {

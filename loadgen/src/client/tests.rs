@@ -1,7 +1,7 @@
 use super::*;
 
-fn setup(version: Version, qos: QoS) -> Rc<Setup> {
-    Rc::new(Setup {
+fn setup(version: Version, qos: QoS) -> Arc<Setup> {
+    Arc::new(Setup {
         version,
         qos,
         clean_start: true,

@@ -2,9 +2,10 @@
 
 use super::Comparison;
 use crate::{
-    measure::{COMPLETE, is_in_time},
+    measure::is_in_time,
     result::{LatencyName, LatencyResult, RunResult},
     scenario::Pace,
+    spread::Spread,
 };
 
 /// All brokers at one QoS, in the order in which they were named.
@@ -31,14 +32,6 @@ pub(crate) struct Metric {
     value: fn(&RunResult) -> Option<f64>,
     /// Whether it says something about the broker, so that a ratio makes sense.
     pub(crate) has_ratio: bool,
-}
-
-/// The middle and the ends of several values.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
 }
 
 /// What a comparison is worth; the worst counts.
@@ -95,13 +88,13 @@ impl<'a> Column<'a> {
 
     /// Over the rounds that were completed.
     pub(crate) fn spread(&self, metric: &Metric) -> Option<Spread> {
-        let complete = self.runs.iter().filter(|run| run.ended == COMPLETE);
+        let complete = self.runs.iter().filter(|run| run.is_complete());
         Spread::of(complete.filter_map(|run| (metric.value)(run)))
     }
 
     /// The ratios to another in the same rounds.
     pub(crate) fn ratio(&self, to: &Column<'_>, metric: &Metric) -> Option<Spread> {
-        let complete = |run: &&&RunResult| run.ended == COMPLETE;
+        let complete = |run: &&&RunResult| run.is_complete();
         let ratios = self.runs.iter().filter(complete).filter_map(|run| {
             let other = to.runs.iter().filter(complete).find(|other| other.round == run.round)?;
             let (value, base) = ((metric.value)(run)?, (metric.value)(other)?);
@@ -127,7 +120,7 @@ impl<'a> Column<'a> {
         let mut doubts = Vec::new();
         for run in &self.runs {
             let mut doubt = |text: &str| doubts.push(format!("round {}: {text}", run.round));
-            if run.ended != COMPLETE {
+            if !run.is_complete() {
                 doubt(&format!("NOT COMPLETE: {}", run.ended));
             }
             if !run.violations.is_empty() {
@@ -148,7 +141,7 @@ impl<'a> Column<'a> {
 
     fn verdict_of(&self, run: &RunResult) -> Verdict {
         let by_generator = run.generator.was_the_limit || self.capped.contains(&run.round);
-        if run.ended != COMPLETE || by_generator || self.is_late(run) {
+        if !run.is_complete() || by_generator || self.is_late(run) {
             Verdict::NotMeasured
         } else if !run.violations.is_empty() {
             Verdict::Violated
@@ -159,22 +152,6 @@ impl<'a> Column<'a> {
 
     fn is_late(&self, run: &RunResult) -> bool {
         matches!(self.pace, Pace::Search(search) if !is_in_time(run, search.p99_us_max))
-    }
-}
-
-impl Spread {
-    /// `None` of no values.
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let (below, above) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Self { median: f64::midpoint(below, above), min, max })
-    }
-
-    /// Of ratios: whether none is as likely as some.
-    pub(crate) fn holds_one(&self) -> bool {
-        (self.min..=self.max).contains(&1.0)
     }
 }
 
@@ -259,19 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        for (values, expected) in [
-            (vec![3.0], Some((3.0, 3.0, 3.0))),
-            (vec![9.0, 1.0, 4.0], Some((4.0, 1.0, 9.0))),
-            (vec![9.0, 1.0, 4.0, 6.0], Some((5.0, 1.0, 9.0))),
-            (vec![], None),
-        ] {
-            let expected = expected.map(|(median, min, max)| Spread { median, min, max });
-            assert_eq!(Spread::of(values.into_iter()), expected);
-        }
-    }
-
-    #[test]
     fn ratios_are_those_of_the_same_round() {
         let comparison = comparison(Pace::Window(1), 3);
         // The machine slows down: the ratio stays.
@@ -282,9 +246,12 @@ mod tests {
         }
         let [a, b] = &figures_of(&comparison, &results).columns[..] else { panic!("two brokers") };
         let rate = &METRICS[0];
-        assert_eq!(b.spread(rate), Some(Spread { median: 240.0, min: 180.0, max: 450.0 }));
+        assert_eq!(
+            b.spread(rate),
+            Some(Spread { median: 240.0, min: 180.0, max: 450.0, count: 3 })
+        );
         let ratio = b.ratio(a, rate).unwrap();
-        assert_eq!(ratio, Spread { median: 0.5, min: 0.4, max: 0.6 });
+        assert_eq!(ratio, Spread { median: 0.5, min: 0.4, max: 0.6, count: 3 });
         assert!(!ratio.holds_one() && a.ratio(a, rate).unwrap().holds_one());
         assert_eq!(b.ratio(a, &METRICS[1]), None, "nothing is known of their processes");
         assert_eq!(b.verdict(), Verdict::Sound);

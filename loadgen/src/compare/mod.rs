@@ -12,10 +12,10 @@ mod started;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub(crate) use self::figures::{Column, Figures, METRICS, Spread, Verdict};
+pub(crate) use self::figures::{Column, Figures, METRICS, Verdict};
 use self::started::Started;
 use crate::{
-    measure::{self, COMPLETE, Progress, Target},
+    measure::{self, Progress, Target},
     result::RunResult,
     scenario::Scenario,
 };
@@ -121,7 +121,7 @@ impl Comparison {
         if let Err(error) = measure::measure(scenario, &target, interrupt, tell, &mut runs) {
             runs.push(measure::not_measured(scenario, &target, &error.to_string()));
         }
-        if let Some(last) = runs.last_mut().filter(|last| last.ended != COMPLETE)
+        if let Some(last) = runs.last_mut().filter(|last| !last.is_complete())
             && let Some(end) = started.as_mut().and_then(Started::end)
         {
             last.ended += &format!("; {end}");

@@ -2,8 +2,8 @@
 
 use super::{Comparison, Contender};
 use crate::{
-    measure::{COMPLETE, Target, not_measured},
-    result::{LatencyName, LatencyResult, RunResult},
+    measure::{Target, not_measured},
+    result::{COMPLETE, LatencyName, LatencyResult, RunResult},
     scenario::{self, Overrides, Pace},
 };
 
@@ -19,7 +19,8 @@ pub(crate) fn comparison(pace: Pace, rounds: u32) -> Comparison {
     }
 }
 
-fn target(name: &str) -> Target {
+/// A broker that is asked nothing.
+pub(crate) fn target(name: &str) -> Target {
     Target {
         hosts: vec!["127.0.0.1".to_owned()],
         port: 1883,

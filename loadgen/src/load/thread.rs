@@ -7,7 +7,6 @@ use std::{
     collections::VecDeque,
     io,
     ops::Range,
-    rc::Rc,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -120,7 +119,6 @@ pub(super) struct Thread {
     pub(super) publishers: Vec<Publisher>,
     /// Deliveries not to be expected: of messages that the broker refused.
     pub(super) refused: u64,
-    pub(super) client: Rc<Setup>,
     pub(super) streams: Streams,
     pub(super) pacer: Pacer,
     pub(super) record: Record,
@@ -188,7 +186,6 @@ impl Thread {
         machine::wake_on_time();
         let (scenario, clock) = (setup.scenario.clone(), setup.clock);
         let clients = plan.clients_of(setup.number, setup.threads);
-        let client = Rc::new((*setup.client).clone());
         let mut publishers = Vec::new();
         for (slot, number) in clients.iter().enumerate() {
             if let Role::Publisher(number) = plan.role(*number) {
@@ -220,7 +217,6 @@ impl Thread {
             peers: peers.collect(),
             publishers,
             refused: 0,
-            client,
             record: Record::new(streams.count),
             streams,
             pacer,
@@ -429,7 +425,7 @@ impl Thread {
     fn each_second(&mut self) {
         self.seconds += 1;
         self.tell_second();
-        let every = u64::from(self.client.keep_alive_secs).div_ceil(2);
+        let every = u64::from(self.setup.client.keep_alive_secs).div_ceil(2);
         if let Some(place) = self.seconds.checked_rem(every) {
             let slots = (place as usize..self.peers.len()).step_by(every as usize);
             for slot in slots {
@@ -439,7 +435,7 @@ impl Thread {
             }
         }
         let window = matches!(self.setup.scenario.pace, Pace::Window(_));
-        if self.client.qos == QoS::AtMostOnce && window && self.phase == Phase::Loading {
+        if self.setup.client.qos == QoS::AtMostOnce && window && self.phase == Phase::Loading {
             let to_publish = &mut self.to_publish;
             self.pacer.give_up_stalled(|place| to_publish.push(place as u32));
         }

@@ -82,7 +82,7 @@ impl Thread {
                 _ => None,
             };
             let client_id = self.plan.client_id(peer.number);
-            let client = Client::new(&self.client, &client_id, filter.as_deref());
+            let client = Client::new(&self.setup.client, &client_id, filter.as_deref());
             let transport = Transport::new(&self.setup.transport)?;
             peer.connect((socket, transport), client, if at == 0 { now } else { at })?;
             if let Some((conn, fd)) = peer.connection(slot) {

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{grouped, table::load_of};
-use crate::compare::{Column, Figures, METRICS, Spread, Verdict};
+use crate::{
+    compare::{Column, Figures, METRICS, Verdict},
+    spread::Spread,
+};
 
 /// Shows the figures of one QoS through `Display`.
 pub(crate) struct ComparisonTable<'a>(pub(crate) &'a Figures<'a>);
@@ -97,7 +100,7 @@ fn ratio_in_words(ratio: Spread) -> String {
         return figure(ratio.median);
     }
     let mark = if ratio.holds_one() { "~" } else { "" };
-    let Spread { median, min, max } = ratio;
+    let Spread { median, min, max, .. } = ratio;
     format!("{mark}{} ({}..{})", figure(median), figure(min), figure(max))
 }
 

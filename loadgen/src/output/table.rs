@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::grouped;
 use crate::{
-    measure::{BUSY_MAX, COMPLETE},
+    measure::BUSY_MAX,
     result::{LatencyName, RunResult, Settings},
 };
 
@@ -132,7 +132,7 @@ impl Table<'_> {
             };
             writeln!(f, "THE GENERATOR WAS THE LIMIT, {why}: this says little about the broker")?;
         }
-        if self.0.ended != COMPLETE {
+        if !self.0.is_complete() {
             writeln!(f, "NOT COMPLETE: {}", self.0.ended)?;
         }
         if !self.0.violations.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::result::{RunResult, Settings};
 
 use super::{
-    group::{Group, Results, Row, Section, is_complete, main_latency},
+    group::{Group, Results, Row, Section, main_latency},
     merged, settings, words,
 };
 
@@ -36,7 +36,7 @@ pub(super) fn row_faults(group: &Group<'_>, row: &Row<'_>) -> Vec<String> {
     let mut faults = Vec::new();
     for run in row.runs.iter().map(|run| run.result) {
         let round = run.round;
-        if !is_complete(run) {
+        if !run.is_complete() {
             faults.push(format!("round {round} {}", words::shortened(&run.ended, TEXT_CHARS_MAX)));
         }
         if !run.violations.is_empty() {

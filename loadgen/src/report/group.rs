@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::result::{LatencyName, LatencyResult, ResultFile, RunResult, Settings};
+use crate::{
+    result::{LatencyName, LatencyResult, ResultFile, RunResult, Settings},
+    spread::Spread,
+};
 
 use super::{settings, words};
 
@@ -59,15 +62,6 @@ pub(super) struct Row<'a> {
 pub(super) struct Run<'a> {
     pub(super) source: &'a Source,
     pub(super) result: &'a RunResult,
-}
-
-/// Median and ends of the values of several rounds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) count: usize,
 }
 
 impl<'a> Results<'a> {
@@ -184,12 +178,12 @@ impl<'a> Row<'a> {
     pub(super) fn counted(&self) -> impl Iterator<Item = &'a RunResult> + Clone {
         let complete = self.has_complete();
         let runs = self.runs.iter().map(|run| run.result);
-        runs.filter(move |run| !complete || is_complete(run)).collect::<Vec<_>>().into_iter()
+        runs.filter(move |run| !complete || run.is_complete()).collect::<Vec<_>>().into_iter()
     }
 
     /// Whether a run came to its end.
     pub(super) fn has_complete(&self) -> bool {
-        self.runs.iter().any(|run| is_complete(run.result))
+        self.runs.iter().any(|run| run.result.is_complete())
     }
 
     /// Of what the function takes out of each run.
@@ -198,30 +192,10 @@ impl<'a> Row<'a> {
     }
 }
 
-impl Spread {
-    /// None if there are no values; those that are no numbers do not count.
-    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
-        values.sort_by(f64::total_cmp);
-        let (count, &min, &max) = (values.len(), values.first()?, values.last()?);
-        let median = (values[(count - 1) / 2] / 2.0) + (values[count / 2] / 2.0);
-        Some(Self { median, min, max, count })
-    }
-
-    /// Whether some round of the one was within the rounds of the other: their order may be chance.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.min <= other.max && other.min <= self.max
-    }
-}
-
 /// The latency that says most about a run: that of the messages, if it had any.
 pub(super) fn main_latency(run: &RunResult) -> Option<(LatencyName, &LatencyResult)> {
     let latencies = MAIN_LATENCIES.iter().filter_map(|name| run.latency_us.get_key_value(name));
     latencies.map(|(name, latency)| (*name, latency)).find(|(_, latency)| latency.count > 0)
-}
-
-pub(super) fn is_complete(run: &RunResult) -> bool {
-    run.ended == "complete"
 }
 
 /// Whether it was about messages, rather than connections only.
@@ -327,15 +301,5 @@ mod tests {
         assert_eq!(Results::new(&sources).sections[0].groups[0].rows[0].counted().count(), 1);
         let sources = [source("a.json", vec![failed(), failed()])];
         assert_eq!(Results::new(&sources).sections[0].groups[0].rows[0].counted().count(), 2);
-    }
-
-    #[test]
-    fn the_spread_of_rounds() {
-        let spread = |median, min, max, count| Some(Spread { median, min, max, count });
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0, 3));
-        assert_eq!(Spread::of([4.0, 2.0]), spread(3.0, 2.0, 4.0, 2));
-        assert_eq!(Spread::of([f64::NAN, 5.0]), spread(5.0, 5.0, 5.0, 1));
-        assert_eq!(Spread::of([f64::MAX, f64::MAX]).map(|s| s.median), Some(f64::MAX));
-        assert_eq!(Spread::of([]), None);
     }
 }

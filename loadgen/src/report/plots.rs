@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::result::{LatencyName, LatencyResult, RunResult, Second};
+use crate::{
+    result::{LatencyName, LatencyResult, RunResult, Second},
+    spread::Spread,
+};
 
 use super::{
     doubts,
-    group::{Group, Row, Section, Spread, broker_cpu, has_messages, main_latency},
+    group::{Group, Row, Section, broker_cpu, has_messages, main_latency},
     merged,
     scale::Kind,
     svg::{Axis, Bar, Bars, Chart, Mark, Picture, STYLES, Series},

@@ -4,11 +4,14 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use hdrhistogram::Histogram;
 
-use crate::result::{LatencyName, LatencyResult, RunResult};
+use crate::{
+    result::{LatencyName, LatencyResult, RunResult},
+    spread::Spread,
+};
 
 use super::{
     doubts,
-    group::{Group, Results, Row, Section, Source, Spread, broker_cpu, has_messages, main_latency},
+    group::{Group, Results, Row, Section, Source, broker_cpu, has_messages, main_latency},
     markup::Markup,
     merged, settings, words,
 };

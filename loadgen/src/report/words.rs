@@ -2,6 +2,8 @@
 //!
 //! Total: any number and any text has a form, be it not a number or absurd.
 
+use crate::output::grouped_digits;
+
 /// With a comma between each three digits; two decimals below 10, one below 100.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();
@@ -19,18 +21,9 @@ pub(super) fn number(value: f64) -> String {
     };
     let digits = format!("{size:.decimals$}");
     let (whole, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
-    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
-    for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if !fraction.is_empty() {
-        text.push('.');
-        text.push_str(fraction);
-    }
-    text
+    let (sign, whole) = (if value < 0.0 { "-" } else { "" }, grouped_digits(whole));
+    let point = if fraction.is_empty() { "" } else { "." };
+    format!("{sign}{whole}{point}{fraction}")
 }
 
 /// Three digits and a unit prefix at most: 250, 1.5 k, 430 k, 2 M.

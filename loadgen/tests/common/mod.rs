@@ -93,6 +93,15 @@ pub(crate) fn broker_binary() -> &'static Path {
     })
 }
 
+/// Debian's mosquitto, if it is installed; its daemons are not on everybody's path.
+pub(crate) fn mosquitto_binary() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let daemons = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let paths = std::env::split_paths(&paths).chain(daemons);
+    let mut files = paths.map(|folder| folder.join("mosquitto"));
+    files.find(|path| path.is_file())
+}
+
 /// A port that nobody listens on: above those of the broker's own tests, below those that the kernel gives
 /// to connections. Brokers could share one without an error, so each process has a part of its own.
 pub(crate) fn free_port() -> u16 {

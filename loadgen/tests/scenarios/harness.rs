@@ -10,13 +10,13 @@ use std::{
 
 use serde_json::Value;
 
+use crate::common::mosquitto_binary;
+
 pub(crate) use crate::common::{Broker, Scratch, free_port, signal};
 
 /// Debian's mosquitto with this configuration. The first port is that of the broker.
 pub(crate) fn mosquitto(config: &Path, ports: &[u16]) -> Broker {
-    let installed = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
-    let path = installed.into_iter().find(|path| Path::new(path).exists());
-    let mut command = Command::new(path.unwrap_or("mosquitto"));
+    let mut command = Command::new(mosquitto_binary().unwrap_or("mosquitto".into()));
     command.arg("-c").arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap_or_else(|error| {

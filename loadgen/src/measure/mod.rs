@@ -1,4 +1,10 @@
 //! From a scenario to results: one run for each QoS, or as many as a search for the highest rate takes.
+//!
+//! - `search`: how the highest rate is found
+//! - `summary`: what a run's outcome comes to, in the form of a result
+
+mod search;
+mod summary;
 
 use std::{
     collections::BTreeMap,
@@ -12,21 +18,26 @@ use std::{
 
 use ringmq::codec::Version;
 
+use self::{
+    search::find_highest,
+    summary::{result, settings},
+};
+pub(crate) use self::{
+    search::{Highest, is_in_time},
+    summary::{BUSY_MAX, not_measured, result_file},
+};
 use crate::{
     client::Setup,
     clock::Clock,
     load::{
-        self, ConnectError, Ended, Interval, Leader, LoadSetup, Membership, Note, Outcome, Route,
-        Run, RunError, Share, TeamError, TeamOptions, Terms,
+        self, ConnectError, Interval, Leader, LoadSetup, Membership, Note, Route, Run, RunError,
+        Share, TeamError, TeamOptions, Terms,
     },
     machine,
     plan::{Naming, Plan, PlanError},
-    record::{Latency, Violation},
-    result::{
-        Counts, FORMAT, Generator, LatencyName, LatencyResult, ResultFile, RunResult, Second,
-        Settings,
-    },
-    scenario::{Attendance, Pace, Rate, Scenario, Search},
+    record::Latency,
+    result::{RunResult, Second},
+    scenario::{Attendance, Pace, Rate, Scenario},
     transport::{TlsOptions, TransportError, TransportSetup},
 };
 
@@ -119,15 +130,6 @@ pub(crate) enum Progress<'a> {
     Found(Highest),
 }
 
-/// What a search has found.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Highest {
-    /// The highest rate in time, if there was one.
-    pub(crate) rate: Option<f64>,
-    /// The next one was too much for the generator: the broker may serve more.
-    pub(crate) was_generators_limit: bool,
-}
-
 /// Makes all runs of the scenario; what has been measured until an error is in `results` too. A run
 /// that fails is the last, except in a search. There are no results where another worker leads.
 pub(crate) fn measure(
@@ -180,7 +182,7 @@ fn measure_all(
             pace => {
                 let scenario = scenario.single(*qos, pace);
                 results.push(measure_one(&scenario, target, leader, interrupt, tell)?);
-                if results.last().is_some_and(|last| last.ended != COMPLETE) {
+                if results.last().is_some_and(|last| !last.is_complete()) {
                     break;
                 }
             }
@@ -210,82 +212,6 @@ fn serve(
         }
     }
     Ok(())
-}
-
-/// Everything that one command has measured, for its file.
-pub(crate) fn result_file(runs: Vec<RunResult>) -> ResultFile {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    ResultFile {
-        format: FORMAT.to_owned(),
-        loadgen: env!("CARGO_PKG_VERSION").to_owned(),
-        command: without_password(
-            std::env::args_os().map(|one| one.to_string_lossy().into_owned()),
-        ),
-        finished_unix_secs: since_1970.as_secs(),
-        machine: machine::facts(),
-        runs,
-    }
-}
-
-/// The command line as others may read it.
-fn without_password(arguments: impl Iterator<Item = String>) -> Vec<String> {
-    let mut is_next = false;
-    let hide = |argument: String| {
-        if std::mem::replace(&mut is_next, matches!(argument.as_str(), "-P" | "-SP" | "--password"))
-        {
-            return "***".to_owned();
-        }
-        for name in ["--password=", "-P", "-SP"] {
-            if argument.len() > name.len() && argument.starts_with(name) {
-                return format!("{name}***");
-            }
-        }
-        argument
-    };
-    arguments.map(hide).collect()
-}
-
-/// Doubles the rate until it is too high, then halves the gap. Finds nothing if the user has put an end
-/// to it.
-fn find_highest(
-    search: Search,
-    one_rate: &mut dyn FnMut(f64) -> Result<RunResult, MeasureError>,
-    results: &mut Vec<RunResult>,
-) -> Result<Option<Highest>, MeasureError> {
-    let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, search.from);
-    let mut was_generators_limit = false;
-    for _ in 0..SEARCH_RUNS_MAX {
-        let result = one_rate(rate)?;
-        // A rate that is far too high may fail, which is an answer too.
-        let go_on = result.ended != INTERRUPTED;
-        if is_in_time(&result, search.p99_us_max) {
-            good = rate;
-        } else {
-            bad = rate;
-            was_generators_limit = result.generator.was_the_limit;
-        }
-        results.push(result);
-        if !go_on {
-            return Ok(None);
-        }
-        let is_found = bad.is_finite() && bad - good <= bad * SEARCH_PRECISION;
-        if is_found || bad < SEARCH_RATE_MIN {
-            break;
-        }
-        rate = if bad.is_infinite() { good * 2.0 } else { f64::midpoint(good, bad) };
-    }
-    Ok(Some(Highest { rate: Some(good).filter(|good| *good > 0.0), was_generators_limit }))
-}
-
-/// Whether the broker kept up: in time, and with nothing missing.
-pub(crate) fn is_in_time(result: &RunResult, p99_us_max: u64) -> bool {
-    let p99 = result.latency_us.get(&LatencyName::PublishToDelivery).map(|latency| latency.p99);
-    let whole = result.whole_run;
-    result.ended == COMPLETE
-        && p99.is_some_and(|p99| p99 <= p99_us_max)
-        && result.violations.is_empty()
-        && whole.lost + whole.unsent == 0
-        && !result.generator.was_the_limit
 }
 
 fn measure_one(
@@ -418,132 +344,6 @@ fn client(scenario: &Scenario, target: &Target) -> Setup {
     }
 }
 
-fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> RunResult {
-    let Outcome { mut tally, ended, connect_secs, measured, seconds, broker, rss_bytes } = outcome;
-    if scenario.topic.has_message_number() {
-        // Only the messages of one topic have an order.
-        tally.counts.reordered = 0;
-    }
-    let secs = measured.as_secs_f64();
-    let per_sec = |count: u64| if secs > 0.0 { count as f64 / secs } else { 0.0 };
-    let cpu_secs = tally.cpu_nanos as f64 / 1e9;
-    let latency_us = tally
-        .latencies
-        .iter()
-        .filter(|(_, latency)| !latency.is_empty())
-        .map(|(name, latency)| (*name, LatencyResult::new(latency.histogram())));
-    let latency_us: BTreeMap<_, _> = latency_us.collect();
-    // Of late and returning subscribers only the deliveries are measured.
-    let is_sending_measured = scenario.attendance == Attendance::Present;
-    let sent = if is_sending_measured { tally.sent_measured } else { 0 };
-    let messages = sent.max(tally.delivered_measured).max(1);
-    // Without a measured time there is no share of it.
-    let busy = if secs > 0.0 { tally.busy } else { 0.0 };
-    let lateness = tally.latencies.get(&LatencyName::GeneratorLateness);
-    let was_late = lateness.is_some_and(|lateness| {
-        let late = lateness.histogram().count_between(LATENESS_US_MAX + 1, u64::MAX);
-        // Beside a broker that is far slower it does not matter.
-        let delivery = latency_us.get(&LatencyName::PublishToDelivery).map_or(0, |one| one.p99);
-        let matters = lateness.histogram().value_at_quantile(0.99) * 4 > delivery;
-        late * 100 > tally.sent_measured && matters
-    });
-    // A broker of one core that was even busier was the limit itself.
-    let is_broker_full = broker.is_some_and(|one| (busy..1.05).contains(&(one.cpu_secs / secs)));
-    RunResult {
-        label: target.label.clone(),
-        round: 1,
-        settings: settings(scenario, target),
-        ended: match ended {
-            Ended::Complete => COMPLETE.to_owned(),
-            Ended::Interrupted => INTERRUPTED.to_owned(),
-            Ended::Failed(failure) => format!("failed: {failure}"),
-        },
-        connect_secs,
-        measured_secs: secs,
-        sent_per_sec: per_sec(sent).round(),
-        delivered_per_sec: per_sec(tally.delivered_measured).round(),
-        sent,
-        delivered: tally.delivered_measured,
-        whole_run: tally.counts,
-        violations: tally.violations(scenario.qos()).iter().map(Violation::to_string).collect(),
-        latency_us,
-        seconds,
-        generator: Generator {
-            cpu_secs,
-            wall_secs: secs,
-            cpu_us_per_message: cpu_secs * 1e6 / messages as f64,
-            busy,
-            rss_bytes,
-            was_the_limit: busy > BUSY_MAX && !is_broker_full || was_late,
-        },
-        broker,
-    }
-}
-
-/// Stands for a run that could not begin.
-pub(crate) fn not_measured(scenario: &Scenario, target: &Target, reason: &str) -> RunResult {
-    RunResult {
-        label: target.label.clone(),
-        round: 1,
-        settings: settings(scenario, target),
-        ended: format!("failed: {reason}"),
-        connect_secs: 0.0,
-        measured_secs: 0.0,
-        sent_per_sec: 0.0,
-        delivered_per_sec: 0.0,
-        sent: 0,
-        delivered: 0,
-        whole_run: Counts::default(),
-        violations: Vec::new(),
-        latency_us: BTreeMap::new(),
-        seconds: Vec::new(),
-        generator: Generator::default(),
-        broker: None,
-    }
-}
-
-fn settings(scenario: &Scenario, target: &Target) -> Settings {
-    Settings {
-        scenario: scenario.name.clone(),
-        host: target.hosts.join(","),
-        port: target.port,
-        transport: match (&target.tls, &target.websocket_path) {
-            (None, None) => "tcp",
-            (Some(_), None) => "tls",
-            (None, Some(_)) => "ws",
-            (Some(_), Some(_)) => "wss",
-        }
-        .to_owned(),
-        mqtt_version: match scenario.version {
-            Version::V31 => "3.1",
-            Version::V311 => "3.1.1",
-            Version::V5 => "5.0",
-        }
-        .to_owned(),
-        qos: scenario.qos().bits(),
-        payload_bytes: scenario.payload_bytes,
-        publishers: scenario.publishers,
-        subscribers: scenario.subscribers,
-        idle: scenario.idle,
-        topic: scenario.topic.to_string(),
-        filter: scenario.filter.to_string(),
-        retain: scenario.retain,
-        attendance: scenario.attendance.name().to_owned(),
-        pace: match (scenario.pace, target.inflight_max) {
-            (Pace::Window(_), Some(max)) => format!("as fast as {max} in flight allow"),
-            (pace, _) => pace.describe(),
-        },
-        rate_per_sec: scenario.pace.rate_per_sec(),
-        messages: scenario.messages,
-        connect_rate: scenario.connect_rate,
-        warm_secs: scenario.warm.as_secs_f64(),
-        secs: if scenario.is_endless() { 0.0 } else { scenario.measure.as_secs_f64() },
-        threads: target.threads.len(),
-        cpus: target.threads.iter().copied().flatten().collect(),
-        workers: target.workers(),
-    }
-}
-
 /// Unlike that of any other run, also on other hosts: containers may all call their process 1.
 fn run_id() -> String {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -572,107 +372,15 @@ fn hash(text: &str) -> u32 {
 /// The tag of messages that are not checked, so that `sub` knows those of `pub`.
 const COMMON_TAG: u16 = 0x4C64;
 
-/// How a run ends that nothing has disturbed.
-pub(crate) const COMPLETE: &str = "complete";
-
-/// How a run ends that the user has cut short.
-pub(crate) const INTERRUPTED: &str = "interrupted";
-
 /// A session that is to wait for its client: longer than any run.
 const KEPT_SESSION_SECS: u32 = 7 * 24 * 60 * 60;
 
 /// Room in a packet for everything that is not payload.
 const PACKET_BYTES_EXTRA: u32 = 256 * 1024;
 
-/// Past it there was no idle time to speak of: the generator may have set the pace.
-pub(crate) const BUSY_MAX: f64 = 0.95;
-
-/// Messages that are sent later than this, one in a hundred, make a schedule worthless.
-const LATENESS_US_MAX: u64 = 2_000;
-
-/// A search ends when the gap between a good and a bad rate is this part of it, or after that many runs.
-const SEARCH_PRECISION: f64 = 0.05;
-const SEARCH_RUNS_MAX: usize = 40;
-
-/// A broker that cannot do this much cannot do anything.
-const SEARCH_RATE_MIN: f64 = 1.0;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::Counts;
-
-    #[test]
-    fn passwords_do_not_get_into_results() {
-        for (line, expected) in [
-            ("run p2p -P secret -p 1", "run p2p -P *** -p 1"),
-            ("run -Psecret", "run -P***"),
-            ("run -SPsecret", "run -SP***"),
-            ("run -SP secret", "run -SP ***"),
-            ("run --password secret", "run --password ***"),
-            ("run --password=secret --port 1", "run --password=*** --port 1"),
-        ] {
-            let shown = without_password(line.split(' ').map(str::to_owned)).join(" ");
-            assert_eq!(shown, expected);
-        }
-    }
-
-    #[test]
-    fn a_search_doubles_until_it_is_too_much_and_then_closes_in() {
-        for (limit, found) in [(3700.0, 3500.0..=3700.0), (100.0, 93.0..=100.0), (0.5, 0.0..=0.5)] {
-            let mut rates = Vec::new();
-            let mut one_rate = |rate: f64| {
-                rates.push(rate);
-                Ok(sample(rate <= limit))
-            };
-            let search = Search { from: 100.0, p99_us_max: 1000 };
-            let mut results = Vec::new();
-            let highest = find_highest(search, &mut one_rate, &mut results).unwrap().unwrap();
-            assert!(results.len() < 16, "{rates:?}");
-            assert!(found.contains(&highest.rate.unwrap_or(0.0)), "{rates:?}");
-            assert!(!highest.was_generators_limit);
-        }
-    }
-
-    #[test]
-    fn a_search_tells_if_the_generator_ended_it_and_nothing_if_the_user_did() {
-        for (limit, ended, expected) in [
-            (true, COMPLETE, Some(Highest { rate: None, was_generators_limit: true })),
-            (false, INTERRUPTED, None),
-        ] {
-            let mut one_rate = |_| {
-                let mut result = sample(true);
-                result.generator.was_the_limit = limit;
-                result.ended = ended.to_owned();
-                Ok(result)
-            };
-            let search = Search { from: 2.0, p99_us_max: 1000 };
-            let found = find_highest(search, &mut one_rate, &mut Vec::new()).unwrap();
-            assert_eq!(found, expected);
-        }
-    }
-
-    /// A result in time, or too late.
-    fn sample(in_time: bool) -> RunResult {
-        let mut histogram = hdrhistogram::Histogram::new(3).unwrap();
-        histogram.record(if in_time { 900 } else { 1100 }).unwrap();
-        let latency = LatencyResult::new(&histogram);
-        serde_json::from_value(serde_json::json!({
-            "label": "", "round": 1, "ended": COMPLETE, "measured_secs": 1.0,
-            "settings": {
-                "scenario": "p2p", "host": "", "port": 1, "transport": "tcp", "mqtt_version": "5.0",
-                "qos": 0, "payload_bytes": 16, "publishers": 1, "subscribers": 1, "idle": 0,
-                "topic": "", "filter": "", "retain": false, "attendance": "present", "pace": "",
-                "rate_per_sec": 1.0, "messages": null, "connect_rate": 0.0, "warm_secs": 0.0,
-                "secs": 1.0, "threads": 1, "cpus": [], "workers": 1
-            },
-            "sent_per_sec": 1.0, "delivered_per_sec": 1.0, "sent": 1, "delivered": 1,
-            "whole_run": Counts::default(), "violations": [],
-            "latency_us": { "publish_to_delivery": latency }, "seconds": [],
-            "generator": Generator::default(), "broker": null
-        }))
-        .unwrap()
-    }
 
     #[test]
     fn client_identifiers_fit_their_version() {
