@@ -15,3 +15,4 @@ mod shutdown;
 mod subscribe;
 mod subscription_options;
 mod will;
+mod witnesses;

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Broker, RawClient, on_one_and_four_shards};
+use crate::{
+    common::{Broker, RawClient, on_one_and_four_shards},
+    witnesses::Witnesses,
+};
 
 /// MQTT-3.1.2-4 to -6, MQTT-3.2.2-2, MQTT-3.2.2-3
 fn session_present_follows_clean_start(broker: &Broker) {
@@ -163,20 +166,13 @@ fn absent_client_gets(broker: &Broker, messages: &[&str]) {
     client.send("e0 00");
     client.expect_closed();
     // Some on every shard: what they have got, the absent client's queue has, too.
-    let mut witnesses: Vec<RawClient> =
-        (0..40).map(|n| RawClient::v311(broker.port, &format!("witness {n}"))).collect();
-    for witness in &mut witnesses {
-        witness.send("82 ( 0001 't' 00 )");
-        witness.expect("90 ( 0001 00 )");
-    }
+    let mut witnesses = Witnesses::of(broker, "t");
     let mut publisher = RawClient::v311(broker.port, "publisher");
     publisher.send(
         "32 ( 't' 0001 `1` ) 30 ( 't' `0` ) 34 ( 't' 0002 `2` ) 62 02 0002 32 ( 't' 0003 `3` )",
     );
     publisher.expect("40 02 0001 50 02 0002 70 02 0002 40 02 0003");
-    for witness in &mut witnesses {
-        witness.expect("30 ( 't' `1` ) 30 ( 't' `0` ) 30 ( 't' `2` ) 30 ( 't' `3` )");
-    }
+    witnesses.expect("30 ( 't' `1` ) 30 ( 't' `0` ) 30 ( 't' `2` ) 30 ( 't' `3` )");
     let (mut client, present) = RawClient::v311_resume(broker.port, "absent");
     assert!(present);
     for message in messages {
