@@ -2,8 +2,8 @@
 //! each imports only from those above it (`tests/tidy.rs` checks that).
 
 pub mod base;
-pub mod config;
 pub mod topic;
+pub mod config;
 pub mod codec;
 pub mod message;
 pub mod auth;

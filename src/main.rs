@@ -66,7 +66,7 @@ fn check(file: &Path, sources: &Sources) -> bool {
 
 /// What an operator wants to see of a start; the server logs the addresses.
 fn announce(config: &Config) {
-    let limits = &config.limits;
+    let limits = &config.policy.limits;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         pid = std::process::id(),
@@ -78,7 +78,7 @@ fn announce(config: &Config) {
         queue_bytes_max = limits.queue_bytes_max,
         "ringmq starts; all state is in memory and ends with the process"
     );
-    if config.allow_anonymous == AnonymousPolicy::Nowhere {
+    if config.policy.anonymous == AnonymousPolicy::Nowhere {
         warn!(
             "allow_anonymous is false and this version has no other authentication: \
              every client will be refused"

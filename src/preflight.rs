@@ -36,10 +36,10 @@ pub fn run(config: &mut Config) -> Result<Vec<Warning>, Failures> {
     }
     match raised(libc::RLIMIT_NOFILE, 0) {
         Ok(limit) => match connections_allowed(limit, shards) {
-            Some(allowed) if allowed < config.limits.connections_max => {
-                let wanted = config.limits.connections_max;
+            Some(allowed) if allowed < config.policy.limits.connections_max => {
+                let wanted = config.policy.limits.connections_max;
                 warnings.push(Warning::ConnectionsLowered { wanted, allowed, limit });
-                config.limits.connections_max = allowed;
+                config.policy.limits.connections_max = allowed;
             }
             Some(_) => {}
             None => {

@@ -172,7 +172,7 @@ impl Server {
         let mut sockets: Vec<_> =
             listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
         let clock = Clock::start();
-        let connections = ConnectionCount::new(config.limits.connections_max);
+        let connections = ConnectionCount::new(config.policy.limits.connections_max);
         // Keys of std's hash maps are random and differ from process to process.
         let seed = RandomState::new().hash_one(0);
         let shards = config.shards.get() as u16;
@@ -181,10 +181,10 @@ impl Server {
         let trace = config.trace_sample.map(|every| TraceSetup { every, stopwatch });
         let setup = |(number, lanes): (usize, LaneEnds)| {
             let shard = ShardId(number as u16);
-            let (limits, anonymous) = (config.limits.clone(), config.allow_anonymous);
+            let policy = config.policy.clone();
             let events = self.events.clone();
             ShardSetup {
-                broker: BrokerSetup { shard, shards, seed, limits, anonymous, trace },
+                broker: BrokerSetup { shard, shards, seed, policy, trace },
                 listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 lanes,
                 clock,

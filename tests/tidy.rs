@@ -11,8 +11,8 @@ use std::{
 /// Modules in layer order. A module imports from those before it and from itself.
 const LAYERS: [&str; 14] = [
     "base",
-    "config",
     "topic",
+    "config",
     "codec",
     "message",
     "auth",

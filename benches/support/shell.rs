@@ -11,7 +11,7 @@ use ringmq::{
         Connect, Packet, PacketType, Properties, Property, PropertyBuf, Publish, RetainHandling,
         SubscribeFilter, Version, encode_ack, encode_publish, encode_subscribe, next_frame,
     },
-    config::{AnonymousPolicy, Limits},
+    config::Policy,
     topic::TopicName,
 };
 
@@ -36,8 +36,7 @@ impl Shell {
             shard,
             shards,
             seed: 7,
-            limits: Limits::default(),
-            anonymous: AnonymousPolicy::LoopbackOnly,
+            policy: Policy::default(),
             trace: None,
         });
         Self { broker, delivered: 0, connections: 0, answers: Vec::new() }

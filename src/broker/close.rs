@@ -129,7 +129,7 @@ impl Broker {
                 let why = "Session Expiry Interval set in DISCONNECT after 0 in CONNECT";
                 return self.close(conn, Cause::Refused(ReasonCode::ProtocolError, why));
             }
-            session.expiry_secs = secs.min(self.limits.session_expiry_secs_max);
+            session.expiry_secs = secs.min(self.policy.limits.session_expiry_secs_max);
         }
         self.close(conn, Cause::Client(disconnect.reason))
     }
@@ -145,7 +145,7 @@ impl Broker {
         let deadline = match connection.session {
             Some(_) => connection.silent_until(),
             None => {
-                let secs = u64::from(self.limits.connect_timeout_secs);
+                let secs = u64::from(self.policy.limits.connect_timeout_secs);
                 Some(connection.last_packet_at.plus_secs(secs))
             }
         };

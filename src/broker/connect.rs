@@ -120,14 +120,14 @@ impl Broker {
             return Err((ReasonCode::BadAuthenticationMethod, "unknown authentication method"));
         }
         let origin = self.connections.get(conn).map(|connection| connection.origin);
-        if !origin.is_some_and(|origin| auth::admits(self.anonymous, origin.is_local)) {
+        if !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local)) {
             return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
         }
         let Some(will) = &connect.will else { return Ok(()) };
-        if will.qos > self.limits.maximum_qos {
+        if will.qos > self.policy.limits.maximum_qos {
             return Err((ReasonCode::QoSNotSupported, "will QoS above maximum_qos"));
         }
-        if will.retain && !self.limits.retain_available {
+        if will.retain && !self.policy.limits.retain_available {
             return Err((ReasonCode::RetainNotSupported, "retained will"));
         }
         if is_reserved(will.topic) {
@@ -139,7 +139,7 @@ impl Broker {
     /// Whether this shard's part of `sessions_max` is used up.
     fn sessions_are_full(&self) -> bool {
         let shards = u32::from(self.peers.shard_count());
-        self.sessions.len() >= self.limits.sessions_max.div_ceil(shards) as usize
+        self.sessions.len() >= self.policy.limits.sessions_max.div_ceil(shards) as usize
     }
 
     /// The client's session, resumed or new. A connection that serves it now
@@ -197,7 +197,7 @@ impl Broker {
         }
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.session = Some(key);
-            connection.quota = properties.receive_maximum.min(self.limits.inflight_max);
+            connection.quota = properties.receive_maximum.min(self.policy.limits.inflight_max);
             connection.packet_bytes_max = properties.packet_bytes_max;
             connection.is_resumption = granted.session_present;
             connection.asked_for_expiry = properties.session_expiry_secs > 0;
@@ -246,7 +246,7 @@ impl Broker {
         granted: &Granted,
         properties: &mut PropertyBuf,
     ) {
-        let limits = &self.limits;
+        let limits = &self.policy.limits;
         if let Some(client) = &granted.assigned {
             properties.push(Property::AssignedClientIdentifier(client.as_str()));
         }
@@ -276,7 +276,7 @@ impl Broker {
     /// The keep-alive that holds; only v5 clients can be told a shorter one.
     fn granted_keep_alive(&self, connect: &Connect<'_>) -> u16 {
         let asked = connect.keep_alive_secs;
-        match self.limits.keep_alive_secs_max {
+        match self.policy.limits.keep_alive_secs_max {
             0 => asked,
             max if connect.version == Version::V5 && (asked == 0 || asked > max) => max,
             _ => asked,
@@ -284,7 +284,7 @@ impl Broker {
     }
 
     fn granted_expiry(&self, asked_secs: u32) -> u32 {
-        asked_secs.min(self.limits.session_expiry_secs_max)
+        asked_secs.min(self.policy.limits.session_expiry_secs_max)
     }
 
     /// Answers a CONNECT that is not acceptable, and closes.

@@ -41,7 +41,7 @@ use self::{
 use crate::{
     base::{ConnId, SessionKey, ShardId, Time, limits},
     codec::{self, Frame, Packet, ReasonCode, next_frame},
-    config::{AnonymousPolicy, Limits},
+    config::Policy,
     message::Publication,
     topic::{Cursor, Index, Matches, Retained},
 };
@@ -55,10 +55,8 @@ pub struct BrokerSetup {
     pub shards: u16,
     /// Seed of all hashes and assigned names, the same on every shard.
     pub seed: u64,
-    /// Configured limits.
-    pub limits: Limits,
-    /// Who may connect without credentials.
-    pub anonymous: AnonymousPolicy,
+    /// What clients may do and how they are served.
+    pub policy: Policy,
     /// Whether and how publications are traced.
     pub trace: Option<TraceSetup>,
 }
@@ -100,8 +98,7 @@ pub enum Effect {
 /// One shard's broker.
 pub struct Broker {
     shard: ShardId,
-    limits: Limits,
-    anonymous: AnonymousPolicy,
+    policy: Policy,
     /// Maps client ids and topics to shards; the same on every shard.
     placement: RandomState,
     seed: u64,
@@ -147,13 +144,12 @@ enum Flow {
 impl Broker {
     /// A broker without connections or sessions.
     pub fn new(setup: BrokerSetup) -> Self {
-        let BrokerSetup { shard, shards, seed, limits, anonymous, trace } = setup;
+        let BrokerSetup { shard, shards, seed, policy, trace } = setup;
         let placement = RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1);
         let tracer = trace.map(|setup| Box::new(Tracer::new(setup, shard, placement.clone())));
         Self {
             shard,
-            limits,
-            anonymous,
+            policy,
             sessions: Sessions::new(placement.clone()),
             placement,
             seed,
@@ -184,7 +180,7 @@ impl Broker {
     pub fn open(&mut self, now: Time, conn: ConnId, origin: Origin) {
         self.now = now;
         self.connections.open(conn, origin, now);
-        let deadline = now.plus_secs(u64::from(self.limits.connect_timeout_secs));
+        let deadline = now.plus_secs(u64::from(self.policy.limits.connect_timeout_secs));
         if let Some(connection) = self.connections.get_mut(conn) {
             self.timers.set(conn.into(), &mut connection.timer_at, Some(deadline));
         }
@@ -352,8 +348,8 @@ impl Broker {
                 return used;
             }
             let packet_bytes_max = match connection.session {
-                Some(_) => self.limits.packet_bytes_max,
-                None => self.limits.packet_bytes_max.min(limits::CONNECT_BYTES_MAX),
+                Some(_) => self.policy.limits.packet_bytes_max,
+                None => self.policy.limits.packet_bytes_max.min(limits::CONNECT_BYTES_MAX),
             };
             let rest = &bytes[used..];
             let flow = match next_frame(rest, packet_bytes_max) {

@@ -147,10 +147,10 @@ impl Broker {
         publish: &Publish<'p>,
         split: &SplitProperties<'_>,
     ) -> Result<Topic<'p>, (ReasonCode, &'static str)> {
-        if publish.qos > self.limits.maximum_qos {
+        if publish.qos > self.policy.limits.maximum_qos {
             return Err((ReasonCode::QoSNotSupported, "QoS above maximum_qos"));
         }
-        if publish.retain && !self.limits.retain_available {
+        if publish.retain && !self.policy.limits.retain_available {
             return Err((ReasonCode::RetainNotSupported, "retained messages are turned off"));
         }
         if split.has_subscription_identifier {
@@ -165,7 +165,7 @@ impl Broker {
                 .map(Topic::Named)
                 .ok_or((ReasonCode::ProtocolError, "neither topic nor alias"));
         };
-        resolve_alias(connection, self.limits.topic_alias_maximum, alias, publish.topic)
+        resolve_alias(connection, self.policy.limits.topic_alias_maximum, alias, publish.topic)
     }
 
     /// Notes a PUBLISH at QoS > 0; false for a repetition at QoS 2.
@@ -182,7 +182,7 @@ impl Broker {
             return Ok(false);
         };
         if connection.version == Version::V5 {
-            if connection.unacknowledged >= self.limits.receive_maximum {
+            if connection.unacknowledged >= self.policy.limits.receive_maximum {
                 return Err((ReasonCode::ReceiveMaximumExceeded, "Receive Maximum exceeded"));
             }
             connection.unacknowledged += 1;

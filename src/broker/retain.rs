@@ -60,7 +60,7 @@ impl Broker {
         qos: QoS,
         index_known: u64,
     ) {
-        let waits = qos > QoS::AtMostOnce || self.limits.queue_qos0;
+        let waits = qos > QoS::AtMostOnce || self.policy.limits.queue_qos0;
         if message.retain
             && let Some(session) = self.sessions.get_mut(key)
             && !session.fetches.is_empty()
@@ -91,8 +91,8 @@ impl Broker {
         fetch.awaited = Some(tag);
         let (shard, filter, after) = (fetch.shard, fetch.filter.clone(), fetch.after.clone());
         // A page must fit the queue, or part of it would be dropped.
-        let messages_max =
-            (self.limits.queue_messages_max as usize).clamp(1, limits::RETAINED_PAGE_MESSAGES);
+        let messages_max = (self.policy.limits.queue_messages_max as usize)
+            .clamp(1, limits::RETAINED_PAGE_MESSAGES);
         let query = RetainedQuery { session: key, tag, filter, after, messages_max };
         if shard == self.shard {
             let page = self.retained_page(query);
@@ -201,7 +201,7 @@ impl Broker {
         let count = self.retained.len() as u64 + u64::from(old.is_none());
         let bytes = self.retained_bytes + message.size() as u64;
         let bytes = bytes - old.map_or(0, |old| old.size() as u64);
-        count > self.limits.retained_messages_max.div_ceil(shards)
-            || bytes > self.limits.retained_bytes_max.div_ceil(shards)
+        count > self.policy.limits.retained_messages_max.div_ceil(shards)
+            || bytes > self.policy.limits.retained_bytes_max.div_ceil(shards)
     }
 }

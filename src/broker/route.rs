@@ -335,7 +335,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let connection = session.conn.and_then(|conn| self.connections.get(conn));
         let Some(connection) = connection else {
-            if grant.qos > QoS::AtMostOnce || self.limits.queue_qos0 {
+            if grant.qos > QoS::AtMostOnce || self.policy.limits.queue_qos0 {
                 return self.enqueue(key, publication, grant);
             }
             return Outcome::Offline;
@@ -350,7 +350,7 @@ impl Broker {
         };
         if grant.qos == QoS::AtMostOnce && session.outbox.qos0_may_pass() {
             let backlog = connection.backlog();
-            let backlog_max = self.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
+            let backlog_max = self.policy.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
             if backlog > 0 && (backlog + delivery.message.size()) as u64 > backlog_max {
                 self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
                 return Outcome::Dropped;
@@ -370,8 +370,8 @@ impl Broker {
     fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) -> Outcome {
         let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let bounds = QueueBounds {
-            messages_max: self.limits.queue_messages_max as usize,
-            bytes_max: self.limits.queue_bytes_max,
+            messages_max: self.policy.limits.queue_messages_max as usize,
+            bytes_max: self.policy.limits.queue_bytes_max,
         };
         if let Err(refused) = session.outbox.queue(grant.queued(publication.keep()), bounds) {
             let reason = match refused {

@@ -40,7 +40,7 @@ impl Broker {
             Property::SubscriptionIdentifier(value) => NonZeroU32::new(value),
             _ => None,
         });
-        if subscribe.filters().count() > self.limits.subscriptions_max as usize {
+        if subscribe.filters().count() > self.policy.limits.subscriptions_max as usize {
             return self.close(conn, too_many_filters());
         }
         // All or nothing: no filter takes effect if one is malformed.
@@ -77,7 +77,7 @@ impl Broker {
         key: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
-        if unsubscribe.filters().count() > self.limits.subscriptions_max as usize {
+        if unsubscribe.filters().count() > self.policy.limits.subscriptions_max as usize {
             return self.close(conn, too_many_filters());
         }
         let mut filters: SmallVec<[TopicFilter; 4]> = SmallVec::new();
@@ -145,7 +145,7 @@ impl Broker {
             return ReasonCode::UnspecifiedError;
         };
         let is_new = !session.subscriptions.contains(&filter);
-        if is_new && session.subscriptions.len() >= self.limits.subscriptions_max as usize {
+        if is_new && session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             tracing::warn!(client = %session.client, %filter, "refused: subscriptions_max reached");
             return ReasonCode::QuotaExceeded;
         }

@@ -430,7 +430,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::{Broker, BrokerSetup, Origin},
-        config::{AnonymousPolicy, Limits},
+        config::{Limits, Policy},
     };
 
     thread_local! {
@@ -463,8 +463,7 @@ mod tests {
                     shard: ShardId(shard),
                     shards: 2,
                     seed: 7,
-                    limits: limits.clone(),
-                    anonymous: AnonymousPolicy::LoopbackOnly,
+                    policy: Policy { limits: limits.clone(), ..Policy::default() },
                     trace: Some(TraceSetup { every, stopwatch }),
                 })
             };

@@ -8,6 +8,7 @@ mod address;
 mod keys;
 mod problem;
 mod source;
+mod table;
 
 use std::{
     fmt,
@@ -40,8 +41,6 @@ pub struct Config {
     /// Whether nobody chose the addresses. The server then skips an address of
     /// a protocol that this machine lacks instead of refusing to start.
     pub listen_is_default: bool,
-    /// Who may connect without proving an identity.
-    pub allow_anonymous: AnonymousPolicy,
     /// Shards, at most [`SHARDS_MAX`].
     pub shards: NonZeroUsize,
     /// Directory of whatever outlives the process.
@@ -52,15 +51,26 @@ pub struct Config {
     pub log: LogConfig,
     /// Traces one in so many publications.
     pub trace_sample: Option<NonZeroU32>,
+    /// What clients may do and how they are served.
+    pub policy: Policy,
+}
+
+/// What clients may do and how they are served: all that a shard's broker reads
+/// of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Who may connect without proving an identity.
+    pub anonymous: AnonymousPolicy,
     /// Limits towards clients.
     pub limits: Limits,
 }
 
 /// Who may connect without proving an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnonymousPolicy {
     /// Clients of this machine only. No address that others can reach is
     /// listened on then: [`Config::load`] refuses it.
+    #[default]
     LoopbackOnly,
     /// Everybody who can reach a listener.
     Everywhere,
@@ -185,26 +195,25 @@ impl Config {
             trace_sample,
             limits,
         } = settings;
-        let allow_anonymous = match allow_anonymous {
+        let anonymous = match allow_anonymous {
             None => AnonymousPolicy::LoopbackOnly,
             Some(true) => AnonymousPolicy::Everywhere,
             Some(false) => AnonymousPolicy::Nowhere,
         };
         let listen_is_default = listen.is_none();
         let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
-        if allow_anonymous == AnonymousPolicy::LoopbackOnly {
+        if anonymous == AnonymousPolicy::LoopbackOnly {
             refuse_open_addresses(&listen)?;
         }
         Ok(Self {
             listen: listen.into_iter().map(|(_, address)| address).collect(),
             listen_is_default,
-            allow_anonymous,
             shards: shards.unwrap_or(machine.cpus),
             data_dir,
             ephemeral,
             log,
             trace_sample: NonZeroU32::new(trace_sample),
-            limits,
+            policy: Policy { anonymous, limits },
         })
     }
 }

@@ -115,6 +115,8 @@ pub(super) enum Fault {
     NotText,
     #[error("{} = {found}, but it must be {}{}", key.name, key.allowed(), did_you_mean(*nearest))]
     Value { key: &'static Key, found: String, nearest: Option<&'static str> },
+    #[error("{}: {text:?}: {why}; it must be {}", key.name, key.allowed())]
+    Text { key: &'static Key, text: String, why: String },
     #[error(transparent)]
     Address(AddressError),
     #[error("listen address {text:?} is the same as {earlier:?} (both are {address})")]

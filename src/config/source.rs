@@ -14,7 +14,7 @@ use toml::{
 use super::{
     Settings,
     address::Endpoint,
-    keys::{Key, Kind, VARIABLE_PREFIX},
+    keys::{Key, Kind, List, VARIABLE_PREFIX},
     problem::{Fault, Origin, Problem, nearest},
 };
 use crate::base::limits::CONFIG_FILE_BYTES_MAX;
@@ -199,6 +199,16 @@ impl Reader {
                 set(settings, PathBuf::from(path.as_ref()));
                 Some(())
             }
+            (Kind::Text(set), DeValue::String(text)) => {
+                if let Err(why) = set(settings, text) {
+                    let origin = source.origin(value.span());
+                    self.report(origin, key.name, Fault::Text { key, text: text.to_string(), why });
+                }
+                Some(())
+            }
+            (Kind::List(list), DeValue::String(_) | DeValue::Array(_)) => {
+                return self.list(key, list, value, source);
+            }
             (Kind::Addresses(set), DeValue::String(_) | DeValue::Array(_)) => {
                 let set = *set;
                 return self.addresses(key, value, source, set);
@@ -207,6 +217,31 @@ impl Reader {
         };
         if done.is_none() {
             self.report_value(key, value, source);
+        }
+    }
+
+    /// A list of strings, or a string that is the only one.
+    fn list(
+        &mut self,
+        key: &'static Key,
+        list: &List,
+        value: &Spanned<DeValue<'_>>,
+        source: &SourceText<'_>,
+    ) {
+        let elements = value.get_ref().as_array().map_or(std::slice::from_ref(value), |all| all);
+        (list.clear)(&mut self.settings);
+        for element in elements {
+            let origin = source.origin(element.span());
+            match element.get_ref().as_str() {
+                None => return self.report_value(key, value, source),
+                Some("") if elements.len() == 1 => {}
+                Some(text) => {
+                    if let Err(why) = (list.add)(&mut self.settings, text) {
+                        let text = text.to_owned();
+                        self.report(origin, key.name, Fault::Text { key, text, why });
+                    }
+                }
+            }
         }
     }
 

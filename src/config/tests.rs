@@ -82,13 +82,13 @@ fn nothing_set_is_loopback_and_one_shard_per_cpu() {
     let texts: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["127.0.0.1:1883", "[::1]:1883"]);
     assert!(config.listen_is_default);
-    assert_eq!(config.allow_anonymous, AnonymousPolicy::LoopbackOnly);
+    assert_eq!(config.policy.anonymous, AnonymousPolicy::LoopbackOnly);
     assert_eq!(config.shards.get(), 3);
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/ringmq"));
     assert!(!config.ephemeral);
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::INFO });
     assert_eq!(config.trace_sample, None);
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.policy.limits, Limits::default());
 }
 
 #[test]
@@ -133,30 +133,32 @@ fn every_key_can_stand_in_the_file() {
             ListenAddress { text: "mqtt://[::]".to_owned(), addresses: vec![address("[::]:1883")] },
         ],
         listen_is_default: false,
-        allow_anonymous: AnonymousPolicy::Everywhere,
         shards: NonZeroUsize::new(128).unwrap(),
         data_dir: PathBuf::from("/srv/mqtt"),
         ephemeral: true,
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
         trace_sample: NonZeroU32::new(u32::MAX),
-        limits: Limits {
-            packet_bytes_max: 268_435_460,
-            receive_maximum: 1,
-            topic_alias_maximum: 0,
-            maximum_qos: QoS::AtLeastOnce,
-            retain_available: false,
-            keep_alive_secs_max: 65_535,
-            session_expiry_secs_max: 0,
-            inflight_max: 16,
-            queue_messages_max: 2,
-            queue_bytes_max: 3,
-            queue_qos0: true,
-            connections_max: 4,
-            connect_timeout_secs: 5,
-            sessions_max: 9,
-            subscriptions_max: 6,
-            retained_messages_max: 7,
-            retained_bytes_max: 8,
+        policy: Policy {
+            anonymous: AnonymousPolicy::Everywhere,
+            limits: Limits {
+                packet_bytes_max: 268_435_460,
+                receive_maximum: 1,
+                topic_alias_maximum: 0,
+                maximum_qos: QoS::AtLeastOnce,
+                retain_available: false,
+                keep_alive_secs_max: 65_535,
+                session_expiry_secs_max: 0,
+                inflight_max: 16,
+                queue_messages_max: 2,
+                queue_bytes_max: 3,
+                queue_qos0: true,
+                connections_max: 4,
+                connect_timeout_secs: 5,
+                sessions_max: 9,
+                subscriptions_max: 6,
+                retained_messages_max: 7,
+                retained_bytes_max: 8,
+            },
         },
     };
     assert_eq!(config, Ok(expected));
@@ -204,11 +206,11 @@ fn environment_and_set_take_toml_values_and_bare_words() {
     };
     let config = given.load().unwrap();
     assert_eq!(config.listen.len(), 2);
-    assert_eq!(config.limits.inflight_max, 1000);
+    assert_eq!(config.policy.limits.inflight_max, 1000);
     assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::WARN });
-    assert_eq!(config.allow_anonymous, AnonymousPolicy::Nowhere);
+    assert_eq!(config.policy.anonymous, AnonymousPolicy::Nowhere);
     assert_eq!(config.data_dir, PathBuf::from("2026"));
-    assert!(config.limits.queue_qos0 && !config.limits.retain_available);
+    assert!(config.policy.limits.queue_qos0 && !config.policy.limits.retain_available);
 
     let given = Given { sets: &[r#"listen=["localhost:1", "[::1]:2"]"#], ..Given::default() };
     assert_eq!(given.load().unwrap().listen.len(), 2);

@@ -31,8 +31,8 @@ impl Pair {
     /// Subscribers on both shards to what the publisher on the other one sends.
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let limits = plan::limits(&mut random);
-        let world = World::new(random, Trace::default(), 2, &limits, CHUNK_MAX);
+        let policy = plan::policy(&mut random);
+        let world = World::new(random, Trace::default(), 2, &policy, CHUNK_MAX);
         let mut world = world.with_steady_lanes();
         let publishers = SHARDS.map(|shard| connect(&mut world, shard, "publisher"));
         let subscribers = SHARDS.map(|shard| connect(&mut world, shard, "subscriber"));

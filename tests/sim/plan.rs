@@ -4,7 +4,7 @@
 use ringmq::{
     base::QoS,
     codec::Version,
-    config::Limits,
+    config::{Limits, Policy},
     topic::{TopicFilter, TopicName},
 };
 
@@ -80,7 +80,7 @@ pub(crate) struct Profile {
 
 pub(crate) struct Plan {
     pub(crate) shards: u16,
-    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
     pub(crate) chunk_max: usize,
     /// Longest time that something is held up, in steps.
     pub(crate) freeze_max: usize,
@@ -103,7 +103,7 @@ impl Plan {
         let watchers = random.range(1, 2);
         let mut plan = Self {
             shards: random.range(1, 4) as u16,
-            limits: limits(random),
+            policy: policy(random),
             chunk_max: if bulky { 1 << 19 } else { random.pick(&[40, 300, 4000]) },
             freeze_max: if bulky { 3000 } else { 500 },
             topics: PLAIN.iter().map(|name| topic((*name).into(), Use::Plain)).collect(),
@@ -257,8 +257,8 @@ fn qos_of_group(group: usize) -> QoS {
 }
 
 /// Bounds large enough that nothing is dropped, windows small enough to fill.
-pub(crate) fn limits(random: &mut Random) -> Limits {
-    Limits {
+pub(crate) fn policy(random: &mut Random) -> Policy {
+    let limits = Limits {
         packet_bytes_max: 4 << 20,
         receive_maximum: random.range(1, 20) as u16,
         topic_alias_maximum: random.below(6) as u16,
@@ -276,7 +276,8 @@ pub(crate) fn limits(random: &mut Random) -> Limits {
         subscriptions_max: 100,
         retained_messages_max: 1 << 20,
         retained_bytes_max: 1 << 30,
-    }
+    };
+    Policy { limits, ..Policy::default() }
 }
 
 fn any_qos(random: &mut Random) -> QoS {

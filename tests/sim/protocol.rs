@@ -139,7 +139,7 @@ impl Client {
         self.check_identifiers(oracle, publish, topic);
         if let Some(id) = publish.packet_id {
             let is_repetition = self.note_publish(id, publish);
-            let limit = oracle.plan.limits.inflight_max.min(match self.profile.version {
+            let limit = oracle.plan.policy.limits.inflight_max.min(match self.profile.version {
                 Version::V5 => self.profile.receive_maximum,
                 _ => u16::MAX,
             });

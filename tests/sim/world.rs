@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use ringmq::{
     base::{ShardId, Time},
     broker::{Broker, BrokerSetup, MeshMessage},
-    config::{AnonymousPolicy, Limits},
+    config::Policy,
 };
 
 use crate::{
@@ -102,7 +102,7 @@ impl World {
         mut random: Random,
         trace: Trace,
         shards: u16,
-        limits: &Limits,
+        policy: &Policy,
         chunk_max: usize,
     ) -> Self {
         let seed = random.next();
@@ -111,8 +111,7 @@ impl World {
                 shard: ShardId(shard),
                 shards,
                 seed,
-                limits: limits.clone(),
-                anonymous: AnonymousPolicy::LoopbackOnly,
+                policy: policy.clone(),
                 trace: None,
             })
         };
