@@ -170,6 +170,27 @@ fn travels(property: &Property<'_>) -> bool {
     )
 }
 
+/// How a topic stands in a PUBLISH (MQTT 5.0 section 3.3.2.3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TopicForm {
+    /// By its name.
+    #[default]
+    Name,
+    /// By its name, which the alias stands for from now on.
+    NameAndAlias(u16),
+    /// By an alias that the receiver knows.
+    Alias(u16),
+}
+
+impl TopicForm {
+    const fn alias(self) -> Option<u16> {
+        match self {
+            Self::Name => None,
+            Self::NameAndAlias(alias) | Self::Alias(alias) => Some(alias),
+        }
+    }
+}
+
 /// How one subscriber gets a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
@@ -183,6 +204,8 @@ pub struct Delivery<'a> {
     pub dup: bool,
     /// Packet Identifier, if QoS > 0.
     pub packet_id: Option<PacketId>,
+    /// How the topic stands in it.
+    pub topic: TopicForm,
     /// Subscription Identifiers, for v5 subscribers.
     pub identifiers: &'a [NonZeroU32],
 }
@@ -194,7 +217,8 @@ impl Delivery<'_> {
         if version < Version::V5 {
             return self.encode_with(version, Properties::EMPTY, out);
         }
-        if self.message.expires_at.is_none() && self.identifiers.is_empty() {
+        let is_plain = self.message.expires_at.is_none() && self.topic == TopicForm::Name;
+        if is_plain && self.identifiers.is_empty() {
             return self.encode_with(version, self.message.properties, out);
         }
         let mut properties = PropertyBuf::new();
@@ -203,6 +227,9 @@ impl Delivery<'_> {
             let secs = at.millis_since(now).div_ceil(1000);
             let secs = u32::try_from(secs).unwrap_or(u32::MAX);
             properties.push(Property::MessageExpiryInterval(secs));
+        }
+        if let Some(alias) = self.topic.alias() {
+            properties.push(Property::TopicAlias(alias));
         }
         for identifier in self.identifiers {
             properties.push(Property::SubscriptionIdentifier(identifier.get()));
@@ -217,11 +244,12 @@ impl Delivery<'_> {
         properties: Properties<'_>,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
+        let is_named = !matches!(self.topic, TopicForm::Alias(_));
         let publish = Publish {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
-            topic: Some(self.message.topic),
+            topic: is_named.then_some(self.message.topic),
             packet_id: self.packet_id,
             properties,
             payload: self.message.payload,

@@ -22,6 +22,10 @@ pub const STRING_BYTES_MAX: usize = 65_535;
 /// thousands of trie nodes on every shard for 64 KiB of input.
 pub const TOPIC_LEVELS_MAX: usize = 256;
 
+/// Topic aliases towards one client, each found by a look at all of them; a
+/// higher configured number is refused at start-up.
+pub const TOPIC_ALIASES_OUT_MAX: u16 = 64;
+
 /// Bytes of a packet before the connection is accepted. A larger CONNECT is
 /// refused with 0x95: room for every field at its longest, but not for 256 MiB
 /// from somebody unknown.

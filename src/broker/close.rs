@@ -5,7 +5,7 @@ use std::io;
 
 use crate::{
     base::{ConnId, SessionKey, Time},
-    codec::{ConnAck, DecodeError, Disconnect, Packet, Properties, Property, ReasonCode, Version},
+    codec::{ConnAck, DecodeError, Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version},
     message::Message,
     session::Session,
     topic::{FilterError, Member},
@@ -59,6 +59,17 @@ impl Cause {
             | Self::ConnectRefused(..)
             | Self::NotConnect
             | Self::ConnectTimeout => None,
+        }
+    }
+
+    /// What the client's developer is told, where the reason code leaves something open.
+    fn reason_string(&self) -> Option<String> {
+        match self {
+            Self::Faulty(error) => Some(error.to_string()),
+            Self::MalformedFilter(error) => Some(error.to_string()),
+            Self::Refused(_, why) => Some((*why).to_owned()),
+            Self::ConnectRefused(_, why) => Some(why.clone()),
+            _ => None,
         }
     }
 
@@ -243,21 +254,50 @@ impl Broker {
     /// The last packet for the client. A CONNACK that refuses, or a DISCONNECT,
     /// which only v5 knows and only after CONNACK (MQTT-3.14.0-1).
     fn append_farewell(&self, connection: &mut Connection, cause: &Cause) {
-        let properties = Properties::EMPTY;
-        let packet = if let Cause::ConnectRefused(reason, _) = cause {
-            Packet::ConnAck(ConnAck { session_present: false, reason: *reason, properties })
-        } else if let Some(reason) = cause.disconnect_reason()
-            && connection.version == Version::V5
-            && connection.session.is_some()
-        {
-            Packet::Disconnect(Disconnect { reason, properties })
-        } else {
-            return;
+        let is_v5 = connection.version == Version::V5;
+        let (is_connack, reason) = match (cause, cause.disconnect_reason()) {
+            (Cause::ConnectRefused(reason, _), _) => (true, *reason),
+            (_, Some(reason)) if is_v5 && connection.session.is_some() => (false, reason),
+            _ => return,
         };
-        if let Some(key) = connection.session {
-            packet_log::sending(&self.sessions, key, &packet);
+        let redirect = self.policy.redirect.as_ref();
+        let reason = match cause {
+            Cause::Shutdown if redirect.is_some() => ReasonCode::UseAnotherServer,
+            _ => reason,
+        };
+        let mut properties = PropertyBuf::new();
+        if is_v5
+            && matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved)
+            && let Some(redirect) = redirect
+        {
+            properties.push(Property::ServerReference(&redirect.server_reference));
         }
-        packet.encode(connection.version, &mut connection.output);
+        let required = properties.clone();
+        if is_v5
+            && connection.wants_problems
+            && let Some(why) = cause.reason_string()
+        {
+            properties.push(Property::ReasonString(&why));
+        }
+        // Without the Reason String if the packet is too large for the client with it (MQTT-3.2.2-19,
+        // MQTT-3.14.2-3).
+        for properties in [&properties, &required] {
+            let properties = properties.as_properties();
+            let packet = if is_connack {
+                Packet::ConnAck(ConnAck { session_present: false, reason, properties })
+            } else {
+                Packet::Disconnect(Disconnect { reason, properties })
+            };
+            let start = connection.output.len();
+            packet.encode(connection.version, &mut connection.output);
+            if connection.output.len() - start <= connection.packet_bytes_max as usize {
+                if let Some(key) = connection.session {
+                    packet_log::sending(&self.sessions, key, &packet);
+                }
+                return;
+            }
+            connection.output.truncate(start);
+        }
     }
 
     fn log_end(&self, connection: &Connection, cause: &Cause) {

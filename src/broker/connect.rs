@@ -8,12 +8,14 @@ use crate::{
         self, ConnAck, Connect, DecodeError, Frame, Packet, PacketType, Property, PropertyBuf,
         ReasonCode, Version,
     },
+    config::RedirectWhen,
     message::{Message, Publication, SplitProperties},
     session::{Session, Will as StoredWill},
 };
 
 use super::{
     Broker, Effect, Flow, close::Cause, connection::Connection, packet_log, publish::is_reserved,
+    topic_aliases::ToClient,
 };
 
 /// The properties of CONNECT that are about the session or the connection.
@@ -21,6 +23,9 @@ struct ConnectProperties<'a> {
     session_expiry_secs: u32,
     receive_maximum: u16,
     packet_bytes_max: u32,
+    topic_alias_maximum: u16,
+    wants_response_information: bool,
+    wants_problems: bool,
     authentication_method: Option<&'a str>,
 }
 
@@ -42,8 +47,11 @@ impl Broker {
             Ok(connect) => connect,
             Err(error) => return self.refuse_undecoded(conn, frame, &error),
         };
+        let properties = ConnectProperties::new(&connect);
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.version = connect.version;
+            connection.packet_bytes_max = properties.packet_bytes_max;
+            connection.wants_problems = properties.wants_problems;
         }
         let (client, assigned) = match self.client_id(&connect) {
             Ok(client) => client,
@@ -59,12 +67,15 @@ impl Broker {
             return Flow::Gone;
         }
         packet_log::received_connect(&connect);
-        let properties = ConnectProperties::new(&connect);
         if let Err((reason, why)) = self.admit(conn, &connect, &properties) {
             return self.refuse(conn, reason, why);
         }
         if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
-            return self.refuse(conn, ReasonCode::QuotaExceeded, "sessions_max reached");
+            let reason = match self.redirects(RedirectWhen::Full) {
+                true => ReasonCode::UseAnotherServer,
+                false => ReasonCode::QuotaExceeded,
+            };
+            return self.refuse(conn, reason, "sessions_max reached");
         }
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
@@ -119,6 +130,9 @@ impl Broker {
         if properties.authentication_method.is_some() {
             return Err((ReasonCode::BadAuthenticationMethod, "unknown authentication method"));
         }
+        if self.redirects(RedirectWhen::Always) {
+            return Err((ReasonCode::ServerMoved, "clients are sent to server_reference"));
+        }
         let origin = self.connections.get(conn).map(|connection| connection.origin);
         if !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local)) {
             return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
@@ -134,6 +148,11 @@ impl Broker {
             return Err((ReasonCode::NotAuthorized, "will on a reserved topic"));
         }
         Ok(())
+    }
+
+    /// Whether clients are told to use another server on that occasion.
+    fn redirects(&self, when: RedirectWhen) -> bool {
+        self.policy.redirect.as_ref().is_some_and(|redirect| redirect.when >= when)
     }
 
     /// Whether this shard's part of `sessions_max` is used up.
@@ -198,7 +217,9 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.session = Some(key);
             connection.quota = properties.receive_maximum.min(self.policy.limits.inflight_max);
-            connection.packet_bytes_max = properties.packet_bytes_max;
+            let aliases = properties.topic_alias_maximum;
+            let aliases = aliases.min(self.policy.limits.client_topic_aliases_max);
+            connection.aliases_out = ToClient::new(aliases);
             connection.is_resumption = granted.session_present;
             connection.asked_for_expiry = properties.session_expiry_secs > 0;
             connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
@@ -250,7 +271,9 @@ impl Broker {
         if let Some(client) = &granted.assigned {
             properties.push(Property::AssignedClientIdentifier(client.as_str()));
         }
-        if granted.session_expiry_secs != ConnectProperties::new(connect).session_expiry_secs {
+        let asked = ConnectProperties::new(connect);
+        let client = granted.assigned.as_ref().map_or(connect.client_id, ClientId::as_str);
+        if granted.session_expiry_secs != asked.session_expiry_secs {
             properties.push(Property::SessionExpiryInterval(granted.session_expiry_secs));
         }
         if granted.keep_alive_secs != connect.keep_alive_secs {
@@ -270,6 +293,22 @@ impl Broker {
         }
         if limits.topic_alias_maximum > 0 {
             properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
+        }
+        if !limits.wildcard_subscription_available {
+            properties.push(Property::WildcardSubscriptionAvailable(false));
+        }
+        if !limits.subscription_identifiers_available {
+            properties.push(Property::SubscriptionIdentifiersAvailable(false));
+        }
+        if !limits.shared_subscription_available {
+            properties.push(Property::SharedSubscriptionAvailable(false));
+        }
+        // MQTT-3.1.2-28: only if it was requested.
+        if asked.wants_response_information
+            && let Some(information) = &self.policy.response_information
+        {
+            let information = information.replace("%c", client);
+            properties.push(Property::ResponseInformation(&information));
         }
     }
 
@@ -320,6 +359,9 @@ impl<'a> ConnectProperties<'a> {
             session_expiry_secs: if kept { u32::MAX } else { 0 },
             receive_maximum: u16::MAX,
             packet_bytes_max: u32::MAX,
+            topic_alias_maximum: 0,
+            wants_response_information: false,
+            wants_problems: true,
             authentication_method: None,
         };
         for property in connect.properties.iter() {
@@ -327,6 +369,9 @@ impl<'a> ConnectProperties<'a> {
                 Property::SessionExpiryInterval(secs) => found.session_expiry_secs = secs,
                 Property::ReceiveMaximum(value) => found.receive_maximum = value,
                 Property::MaximumPacketSize(bytes) => found.packet_bytes_max = bytes,
+                Property::TopicAliasMaximum(maximum) => found.topic_alias_maximum = maximum,
+                Property::RequestResponseInformation(on) => found.wants_response_information = on,
+                Property::RequestProblemInformation(on) => found.wants_problems = on,
                 Property::AuthenticationMethod(name) => found.authentication_method = Some(name),
                 _ => {}
             }

@@ -3,14 +3,17 @@
 //!
 //! Holds no socket. Identifiers are given out by the shell.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::net::SocketAddr;
 
 use crate::{
     base::{ConnId, SessionKey, Time, limits},
     codec::Version,
 };
 
-use super::ack_line::AckLine;
+use super::{
+    ack_line::AckLine,
+    topic_aliases::{FromClient, ToClient},
+};
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,11 @@ pub(super) struct Connection {
     /// When its timer is set to.
     pub(super) timer_at: Option<Time>,
     /// Topic aliases that the client has set.
-    pub(super) aliases: Option<Box<[Option<Rc<str>>]>>,
+    pub(super) aliases: FromClient,
+    /// Topic aliases towards the client, if it accepts any.
+    pub(super) aliases_out: Option<Box<ToClient>>,
+    /// Whether it wants to be told more about an error than its reason code (MQTT-3.1.2-29).
+    pub(super) wants_problems: bool,
     /// Acknowledgements that must wait, and those behind them.
     pub(super) ack_line: AckLine,
 }
@@ -98,7 +105,9 @@ impl Connection {
             silence_max_millis: 0,
             last_packet_at: now,
             timer_at: None,
-            aliases: None,
+            aliases: FromClient::default(),
+            aliases_out: None,
+            wants_problems: true,
             ack_line: AckLine::default(),
         }
     }

@@ -18,6 +18,7 @@ mod route;
 mod sessions;
 mod subscribe;
 mod timers;
+mod topic_aliases;
 mod trace;
 
 use std::{collections::VecDeque, io, sync::Arc};

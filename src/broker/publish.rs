@@ -1,8 +1,6 @@
 //! PUBLISH from a client and both directions' acknowledgements (MQTT 5.0
 //! sections 3.3 to 3.7, 4.3).
 
-use std::rc::Rc;
-
 use crate::{
     base::{ConnId, PacketId, QoS, SessionKey},
     codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
@@ -15,25 +13,10 @@ use super::{
     Broker, DropReason, Flow,
     ack_line::{AppliedBy, PublishAck},
     close::Cause,
-    connection::Connection,
     packet_log,
     route::Lazy,
+    topic_aliases::Topic,
 };
-
-/// The topic of a PUBLISH, by name or by alias.
-enum Topic<'a> {
-    Named(TopicName<'a>),
-    Aliased(Rc<str>),
-}
-
-impl Topic<'_> {
-    fn name(&self) -> TopicName<'_> {
-        match self {
-            Self::Named(name) => *name,
-            Self::Aliased(name) => TopicName::trusted(name),
-        }
-    }
-}
 
 impl Broker {
     /// Takes over an application message and sees to it that it is acknowledged.
@@ -165,7 +148,8 @@ impl Broker {
                 .map(Topic::Named)
                 .ok_or((ReasonCode::ProtocolError, "neither topic nor alias"));
         };
-        resolve_alias(connection, self.policy.limits.topic_alias_maximum, alias, publish.topic)
+        let maximum = self.policy.limits.topic_alias_maximum;
+        connection.aliases.resolve(maximum, alias, publish.topic)
     }
 
     /// Notes a PUBLISH at QoS > 0; false for a repetition at QoS 2.
@@ -307,27 +291,3 @@ pub(super) fn is_reserved(topic: TopicName<'_>) -> bool {
 }
 
 const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];
-
-/// Sets or looks up a topic alias (MQTT 5.0 section 3.3.2.3.4).
-fn resolve_alias<'p>(
-    connection: &mut Connection,
-    maximum: u16,
-    alias: u16,
-    topic: Option<TopicName<'p>>,
-) -> Result<Topic<'p>, (ReasonCode, &'static str)> {
-    if alias == 0 || alias > maximum {
-        return Err((ReasonCode::TopicAliasInvalid, "topic alias above topic_alias_maximum"));
-    }
-    let aliases = connection.aliases.get_or_insert_with(|| vec![None; usize::from(maximum)].into());
-    let known = &mut aliases[usize::from(alias) - 1];
-    match topic {
-        Some(topic) => {
-            *known = Some(topic.as_str().into());
-            Ok(Topic::Named(topic))
-        }
-        None => known
-            .clone()
-            .map(Topic::Aliased)
-            .ok_or((ReasonCode::ProtocolError, "topic alias was not set")),
-    }
-}

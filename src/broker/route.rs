@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::{
     base::{ConnId, PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
     codec::{PacketType, Version, encode_ack},
-    message::{Delivery, Identifiers, Message, Publication},
+    message::{Delivery, Identifiers, Message, Publication, TopicForm},
     session::{Outgoing, QueueBounds, Queued, Refused},
     topic::{LocalMatch, Matches, Member, SharedMatch, SubscriptionOptions},
 };
@@ -18,6 +18,7 @@ use super::{
     connection::Connection,
     mesh::{ChosenMember, Forward, Mesh},
     packet_log,
+    topic_aliases::ToClient,
 };
 
 /// A message that is copied out of its packet once somebody has to keep it.
@@ -181,6 +182,7 @@ impl Broker {
                         retain: queued.retain,
                         dup,
                         packet_id,
+                        topic: TopicForm::Name,
                         identifiers: &queued.identifiers,
                     };
                     self.send_publish(key, &delivery, false);
@@ -346,6 +348,7 @@ impl Broker {
             retain: grant.retain,
             dup: false,
             packet_id: None,
+            topic: TopicForm::Name,
             identifiers: &grant.identifiers,
         };
         if grant.qos == QoS::AtMostOnce && session.outbox.qos0_may_pass() {
@@ -394,19 +397,24 @@ impl Broker {
         let conn = self.sessions.get(key).and_then(|session| session.conn);
         let Some(conn) = conn else { return Outcome::Offline };
         let Some(connection) = self.connections.writer(conn) else { return Outcome::Offline };
-        let Connection { version, output, packet_bytes_max, .. } = connection;
+        let Connection { version, output, packet_bytes_max, aliases_out, .. } = connection;
         let start = output.len();
         // An identifier takes up to five bytes.
         let size = delivery.message.size() + 5 * delivery.identifiers.len();
         if size + PUBLISH_OVERHEAD > limits::REMAINING_LENGTH_MAX as usize {
             return self.drop_too_large(key, delivery.qos, delivery.packet_id);
         }
-        if is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5) {
+        let bytes_max = *packet_bytes_max as usize;
+        let aliased = aliases_out
+            .as_mut()
+            .is_some_and(|aliases| append_aliased(aliases, delivery, self.now, bytes_max, output));
+        let is_common = is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5);
+        if !aliased && is_common {
             self.wire_form.append(delivery, *version, self.now, output);
-        } else {
+        } else if !aliased {
             delivery.encode(*version, self.now, output);
         }
-        if output.len() - start > *packet_bytes_max as usize {
+        if output.len() - start > bytes_max {
             output.truncate(start);
             return self.drop_too_large(key, delivery.qos, delivery.packet_id);
         }
@@ -445,6 +453,29 @@ impl Broker {
             );
         }
     }
+}
+
+/// Appends the packet with a topic alias; false if there is none for its topic,
+/// or if the packet fits the client's Maximum Packet Size only without, if at all.
+fn append_aliased(
+    aliases: &mut ToClient,
+    delivery: &Delivery<'_>,
+    now: Time,
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    let topic = aliases.form(delivery.message.topic.as_str());
+    if topic == TopicForm::Name {
+        return false;
+    }
+    let start = out.len();
+    Delivery { topic, ..*delivery }.encode(Version::V5, now, out);
+    let fits = out.len() - start <= bytes_max;
+    if !fits {
+        out.truncate(start);
+        aliases.take_back(topic);
+    }
+    fits
 }
 
 /// Most bytes of a PUBLISH besides topic, payload, received properties and Subscription

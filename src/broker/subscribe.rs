@@ -9,7 +9,7 @@ use crate::{
     base::{ConnId, PacketId, QoS, SessionKey, ShardId},
     codec::{
         Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
-        SubscribeFilter, UnsubAck, Unsubscribe,
+        SubscribeFilter, UnsubAck, Unsubscribe, Version,
     },
     session::Fetch,
     topic::{Added, Member, Removed, SubscriptionOptions, TopicFilter, TopicName},
@@ -43,6 +43,11 @@ impl Broker {
         if subscribe.filters().count() > self.policy.limits.subscriptions_max as usize {
             return self.close(conn, too_many_filters());
         }
+        let is_v5 = self.connections.get(conn).is_some_and(|one| one.version == Version::V5);
+        if identifier.is_some() && !self.policy.limits.subscription_identifiers_available {
+            let reason = ReasonCode::SubscriptionIdentifiersNotSupported;
+            return self.close(conn, Cause::Refused(reason, "Subscription Identifier"));
+        }
         // All or nothing: no filter takes effect if one is malformed.
         let mut filters: SmallVec<[(SubscribeFilter<'_>, TopicFilter); 4]> = SmallVec::new();
         for asked in subscribe.filters() {
@@ -50,6 +55,9 @@ impl Broker {
                 Ok(filter) => filters.push((asked, filter)),
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
+        }
+        if is_v5 && let Some(reason) = filters.iter().find_map(|(_, one)| self.unavailable(one)) {
+            return self.close(conn, Cause::Refused(reason, "told so in CONNACK"));
         }
         let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
         let mut fetches: SmallVec<[Fetch; 1]> = SmallVec::new();
@@ -141,9 +149,13 @@ impl Broker {
         identifier: Option<NonZeroU32>,
         fetches: &mut SmallVec<[Fetch; 1]>,
     ) -> ReasonCode {
+        let unavailable = self.unavailable(&filter);
         let Some(session) = self.sessions.get_mut(key) else {
             return ReasonCode::UnspecifiedError;
         };
+        if let Some(reason) = unavailable {
+            return reason;
+        }
         let is_new = !session.subscriptions.contains(&filter);
         if is_new && session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             tracing::warn!(client = %session.client, %filter, "refused: subscriptions_max reached");
@@ -177,6 +189,19 @@ impl Broker {
             fetches.push(Fetch::new(filter, options, shards));
         }
         granted(asked.qos)
+    }
+
+    /// Why such filters are not available, if they are not. For v5 clients, which CONNACK told so,
+    /// they are an error (sections 3.2.2.3.11 and 3.2.2.3.13); others learn it from SUBACK.
+    fn unavailable(&self, filter: &TopicFilter) -> Option<ReasonCode> {
+        let limits = &self.policy.limits;
+        if filter.share_name().is_some() && !limits.shared_subscription_available {
+            Some(ReasonCode::SharedSubscriptionsNotSupported)
+        } else if filter.has_wildcard() && !limits.wildcard_subscription_available {
+            Some(ReasonCode::WildcardSubscriptionsNotSupported)
+        } else {
+            None
+        }
     }
 
     fn join(&mut self, key: SessionKey, filter: TopicFilter, options: SubscriptionOptions) {

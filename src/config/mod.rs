@@ -61,8 +61,33 @@ pub struct Config {
 pub struct Policy {
     /// Who may connect without proving an identity.
     pub anonymous: AnonymousPolicy,
+    /// Where clients are sent to, and when.
+    pub redirect: Option<Redirect>,
+    /// Response Information for clients that request it; `%c` stands for the Client Identifier.
+    pub response_information: Option<Box<str>>,
     /// Limits towards clients.
     pub limits: Limits,
+}
+
+/// Where v5 clients are sent to, and when (MQTT 5.0 section 4.13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Server Reference: one server or several with blanks between.
+    pub server_reference: Box<str>,
+    /// When.
+    pub when: RedirectWhen,
+}
+
+/// When clients are told to use another server. Each includes those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RedirectWhen {
+    /// Those that are connected when the server ends.
+    #[default]
+    Shutdown,
+    /// New ones, when there are as many sessions as allowed.
+    Full,
+    /// Every new one: the server has moved.
+    Always,
 }
 
 /// Who may connect without proving an identity.
@@ -105,10 +130,18 @@ pub struct Limits {
     pub receive_maximum: u16,
     /// Topic aliases a v5 client may use towards us; 0 turns them off.
     pub topic_alias_maximum: u16,
+    /// Topic aliases used towards one v5 client; its Topic Alias Maximum can lower it.
+    pub client_topic_aliases_max: u16,
     /// Highest QoS a client may publish with.
     pub maximum_qos: QoS,
     /// Whether retained messages are kept.
     pub retain_available: bool,
+    /// Whether filters may have wildcards.
+    pub wildcard_subscription_available: bool,
+    /// Whether subscriptions may be shared.
+    pub shared_subscription_available: bool,
+    /// Whether subscriptions may have Subscription Identifiers.
+    pub subscription_identifiers_available: bool,
     /// Longest keep-alive; 0 means no bound. A longer one is lowered with Server Keep Alive for v5 clients.
     pub keep_alive_secs_max: u16,
     /// Longest session expiry; longer ones are lowered. `u32::MAX` means sessions never expire.
@@ -141,8 +174,12 @@ impl Default for Limits {
             packet_bytes_max: 128 * 1024 * 1024,
             receive_maximum: 1024,
             topic_alias_maximum: 32,
+            client_topic_aliases_max: 16,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
+            wildcard_subscription_available: true,
+            shared_subscription_available: true,
+            subscription_identifiers_available: true,
             keep_alive_secs_max: 0,
             session_expiry_secs_max: u32::MAX,
             inflight_max: 1024,
@@ -193,6 +230,9 @@ impl Config {
             ephemeral,
             log,
             trace_sample,
+            server_reference,
+            redirect,
+            response_information,
             limits,
         } = settings;
         let anonymous = match allow_anonymous {
@@ -213,7 +253,13 @@ impl Config {
             ephemeral,
             log,
             trace_sample: NonZeroU32::new(trace_sample),
-            policy: Policy { anonymous, limits },
+            policy: Policy {
+                anonymous,
+                redirect: server_reference
+                    .map(|server_reference| Redirect { server_reference, when: redirect }),
+                response_information,
+                limits,
+            },
         })
     }
 }
@@ -275,6 +321,9 @@ struct Settings {
     log: LogConfig,
     /// 0 is off.
     trace_sample: u32,
+    server_reference: Option<Box<str>>,
+    redirect: RedirectWhen,
+    response_information: Option<Box<str>>,
     limits: Limits,
 }
 
@@ -288,6 +337,9 @@ impl Default for Settings {
             ephemeral: false,
             log: LogConfig { format: LogFormat::Text, level: Level::INFO },
             trace_sample: 0,
+            server_reference: None,
+            redirect: RedirectWhen::default(),
+            response_information: None,
             limits: Limits::default(),
         }
     }

@@ -7,12 +7,12 @@ use std::num::NonZeroUsize;
 use tracing::Level;
 
 use super::{
-    DEFAULT_LISTEN, LogFormat,
+    DEFAULT_LISTEN, LogFormat, RedirectWhen,
     keys::{Key, Kind},
 };
 use crate::base::{
     QoS,
-    limits::{REMAINING_LENGTH_MAX, SHARDS_MAX},
+    limits::{REMAINING_LENGTH_MAX, SHARDS_MAX, TOPIC_ALIASES_OUT_MAX},
 };
 
 /// A numeric field of `Limits`.
@@ -53,6 +53,24 @@ const PACKET_BYTES_MIN: u64 = 64;
 const PACKET_BYTES: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+
+/// Text that can be a property's value; none if it is empty.
+fn property_text(text: &str) -> Result<Option<Box<str>>, String> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(_) => Err("holds a control character".to_owned()),
+        None if text.len() > PROPERTY_TEXT_BYTES_MAX => {
+            Err(format!("is longer than {PROPERTY_TEXT_BYTES_MAX} bytes"))
+        }
+        None => Ok((!text.is_empty()).then(|| text.into())),
+    }
+}
+
+fn shown(text: Option<&str>) -> String {
+    text.map_or_else(|| "none".to_owned(), |text| format!("{text:?}"))
+}
+
+/// Bytes of a configured property value.
+const PROPERTY_TEXT_BYTES_MAX: usize = 1024;
 
 pub(super) static KEYS: &[Key] = &[
     Key {
@@ -126,6 +144,37 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Trace one in so many publications: an `info` line for each shard that delivers it \
               shows how many microseconds each stage took. 0 traces none.",
     },
+    Key {
+        name: "server_reference",
+        kind: Kind::Text(|settings, text| {
+            settings.server_reference = property_text(text)?;
+            Ok(())
+        }),
+        show: |settings| shown(settings.server_reference.as_deref()),
+        doc: "Another server for clients, for example `b.example.com:1883`, or several with blanks \
+              between. MQTT 5.0 clients get it as Server Reference; `redirect` says when.",
+    },
+    Key {
+        name: "redirect",
+        kind: Kind::Choice(&["shutdown", "full", "always"], |settings, index| {
+            settings.redirect =
+                [RedirectWhen::Shutdown, RedirectWhen::Full, RedirectWhen::Always][index];
+        }),
+        show: |settings| format!("{:?}", settings.redirect).to_ascii_lowercase(),
+        doc: "When clients are sent to `server_reference`: `shutdown` those connected when the \
+              broker ends (0x9C); `full` also new ones beyond `limits.sessions_max` (0x9C); \
+              `always` every new one (0x9D).",
+    },
+    Key {
+        name: "response_information",
+        kind: Kind::Text(|settings, text| {
+            settings.response_information = property_text(text)?;
+            Ok(())
+        }),
+        show: |settings| shown(settings.response_information.as_deref()),
+        doc: "Response Information for MQTT 5.0 clients that request it, usually the topic that \
+              their Response Topics are to begin with. `%c` stands for the client identifier.",
+    },
     limit!(
         packet_bytes_max,
         PACKET_BYTES_MIN..=PACKET_BYTES,
@@ -143,6 +192,12 @@ pub(super) static KEYS: &[Key] = &[
         0..=U16,
         "Topic aliases that an MQTT 5.0 client may use towards the broker."
     ),
+    limit!(
+        client_topic_aliases_max,
+        0..=TOPIC_ALIASES_OUT_MAX as u64,
+        "Topic aliases that the broker uses towards one MQTT 5.0 client that accepts them; its most \
+         used topics get them. 0 turns them off."
+    ),
     Key {
         name: "limits.maximum_qos",
         kind: Kind::Number(0..=2, |settings, number| {
@@ -153,6 +208,12 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Highest QoS that a client may publish with.",
     },
     limit_switch!(retain_available, "Whether retained messages are kept."),
+    limit_switch!(wildcard_subscription_available, "Whether topic filters may have wildcards."),
+    limit_switch!(shared_subscription_available, "Whether subscriptions may be shared."),
+    limit_switch!(
+        subscription_identifiers_available,
+        "Whether subscriptions may have subscription identifiers."
+    ),
     limit!(
         keep_alive_secs_max,
         0..=U16,

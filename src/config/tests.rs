@@ -103,12 +103,19 @@ fn every_key_can_stand_in_the_file() {
         log_format = "json"
         log_level = "trace"
         trace_sample = 4294967295
+        server_reference = "b:1883"
+        redirect = "full"
+        response_information = "answers/%c"
         [limits]
         packet_bytes_max = 268_435_460
         receive_maximum = 1
         topic_alias_maximum = 0
+        client_topic_aliases_max = 3
         maximum_qos = 1
         retain_available = false
+        wildcard_subscription_available = false
+        shared_subscription_available = false
+        subscription_identifiers_available = false
         keep_alive_secs_max = 65535
         session_expiry_secs_max = 0
         inflight_max = 0x10
@@ -140,12 +147,21 @@ fn every_key_can_stand_in_the_file() {
         trace_sample: NonZeroU32::new(u32::MAX),
         policy: Policy {
             anonymous: AnonymousPolicy::Everywhere,
+            redirect: Some(Redirect {
+                server_reference: "b:1883".into(),
+                when: RedirectWhen::Full,
+            }),
+            response_information: Some("answers/%c".into()),
             limits: Limits {
                 packet_bytes_max: 268_435_460,
                 receive_maximum: 1,
                 topic_alias_maximum: 0,
+                client_topic_aliases_max: 3,
                 maximum_qos: QoS::AtLeastOnce,
                 retain_available: false,
+                wildcard_subscription_available: false,
+                shared_subscription_available: false,
+                subscription_identifiers_available: false,
                 keep_alive_secs_max: 65_535,
                 session_expiry_secs_max: 0,
                 inflight_max: 16,
