@@ -77,8 +77,6 @@ pub(super) struct RetainedQuery {
     pub(super) tag: u64,
     pub(super) filter: TopicFilter,
     pub(super) after: Option<Cursor>,
-    /// Messages at most.
-    pub(super) messages_max: usize,
 }
 
 #[derive(Debug)]

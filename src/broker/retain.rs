@@ -80,7 +80,7 @@ impl Broker {
             return;
         };
         let is_busy =
-            connection.output.len() >= limits::OUTPUT_BYTES_HIGH || session.outbox.queue_len() > 0;
+            connection.backlog() >= limits::OUTPUT_BYTES_HIGH || session.outbox.queue_len() > 0;
         let Some(fetch) = session.fetches.front() else { return };
         let has_started = self.peers.index_applied(fetch.starts_at);
         if is_busy || fetch.awaited.is_some() || !has_started {
@@ -90,10 +90,7 @@ impl Broker {
         let tag = self.queries;
         fetch.awaited = Some(tag);
         let (shard, filter, after) = (fetch.shard, fetch.filter.clone(), fetch.after.clone());
-        // A page must fit the queue, or part of it would be dropped.
-        let messages_max = (self.policy.limits.queue_messages_max as usize)
-            .clamp(1, limits::RETAINED_PAGE_MESSAGES);
-        let query = RetainedQuery { session: key, tag, filter, after, messages_max };
+        let query = RetainedQuery { session: key, tag, filter, after };
         if shard == self.shard {
             let page = self.retained_page(query);
             self.receive_retained_page(page);
@@ -152,7 +149,7 @@ impl Broker {
 
     /// One page of what is stored here. Expired messages that it comes by are removed.
     fn retained_page(&mut self, query: RetainedQuery) -> RetainedPage {
-        let RetainedQuery { session, tag, filter, after, messages_max } = query;
+        let RetainedQuery { session, tag, filter, after } = query;
         let (mut publications, mut expired) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut take = |publication: &Arc<Publication>| {
@@ -162,7 +159,8 @@ impl Broker {
                 bytes += publication.size();
                 publications.push(publication.clone());
             }
-            publications.len() < messages_max && bytes < limits::RETAINED_PAGE_BYTES
+            publications.len() < limits::RETAINED_PAGE_MESSAGES
+                && bytes < limits::RETAINED_PAGE_BYTES
         };
         let visits = limits::RETAINED_PAGE_VISITS;
         let next = self.retained.page(&filter, after.as_ref(), visits, &mut |_, value| take(value));

@@ -47,6 +47,9 @@ pub(super) struct Grant {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) identifiers: Identifiers,
+    /// Comes no faster than the client takes it, so no bound on what waits for it
+    /// has to hold it back, and nothing of it is dropped.
+    is_paced: bool,
 }
 
 impl Grant {
@@ -56,12 +59,13 @@ impl Grant {
             qos: message.qos.min(options.qos),
             retain: message.retain && options.retain_as_published,
             identifiers: options.identifier.into_iter().collect(),
+            is_paced: false,
         }
     }
 
     /// A retained message for a new subscription: RETAIN is set (MQTT-3.3.1-8).
     pub(super) fn retained(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
-        Self { retain: true, ..Self::new(message, options) }
+        Self { retain: true, is_paced: true, ..Self::new(message, options) }
     }
 
     /// Overlapping subscriptions of one session: one delivery with the highest
@@ -354,7 +358,8 @@ impl Broker {
         if grant.qos == QoS::AtMostOnce && session.outbox.qos0_may_pass() {
             let backlog = connection.backlog();
             let backlog_max = self.policy.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
-            if backlog > 0 && (backlog + delivery.message.size()) as u64 > backlog_max {
+            let passes = (backlog + delivery.message.size()) as u64 > backlog_max;
+            if backlog > 0 && passes && !grant.is_paced {
                 self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
                 return Outcome::Dropped;
             }
@@ -372,9 +377,12 @@ impl Broker {
 
     fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) -> Outcome {
         let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
-        let bounds = QueueBounds {
-            messages_max: self.policy.limits.queue_messages_max as usize,
-            bytes_max: self.policy.limits.queue_bytes_max,
+        let bounds = match grant.is_paced {
+            true => QueueBounds { messages_max: usize::MAX, bytes_max: u64::MAX },
+            false => QueueBounds {
+                messages_max: self.policy.limits.queue_messages_max as usize,
+                bytes_max: self.policy.limits.queue_bytes_max,
+            },
         };
         if let Err(refused) = session.outbox.queue(grant.queued(publication.keep()), bounds) {
             let reason = match refused {

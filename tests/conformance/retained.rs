@@ -145,6 +145,37 @@ fn retained_messages_keep_properties_and_expire(broker: &Broker) {
     client.expect("30 ( 'p/live' () `x` )");
 }
 
+/// What a new subscription is owed comes at the client's pace and in full, however little may
+/// wait for it otherwise.
+fn no_bound_on_queues_shortens_a_walk(broker: &Broker) {
+    const TOPICS: usize = 60;
+    let payload = "ab".repeat(20_000);
+    let mut publisher = RawClient::v311(broker.port, "publisher");
+    for n in 0..TOPICS {
+        publisher.send(&format!("33 ( 'long/{n}' 0001 {payload} )"));
+        publisher.expect("40 02 0001");
+    }
+    for qos in 0..=1 {
+        // Reads nothing until all could have been sent to it.
+        let mut client = RawClient::v5(broker.port, &format!("qos {qos}"));
+        client.send(&format!("82 ( 0001 () 'long/#' 0{qos} )"));
+        client.expect(&format!("90 ( 0001 () 0{qos} )"));
+        let mut taken = vec![false; TOPICS];
+        for _ in 0..TOPICS {
+            let packet = client.read_packet();
+            let at = packet.windows(5).position(|bytes| bytes == b"long/").expect("its topic") + 5;
+            let number = packet[at..].iter().take_while(|byte| byte.is_ascii_digit());
+            let number = number.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+            assert!(!std::mem::replace(&mut taken[number], true), "{number} comes twice");
+            if qos == 1 {
+                let end = at + number.to_string().len();
+                client.send(&format!("40 02 {:02x}{:02x}", packet[end], packet[end + 1]));
+            }
+        }
+        client.ping();
+    }
+}
+
 on_one_and_four_shards! {
     a_retained_message_is_kept_replaced_and_cleared;
     live_subscribers_see_no_retain_flag;
@@ -152,4 +183,6 @@ on_one_and_four_shards! {
     a_wildcard_brings_every_match;
     resuming_brings_no_retained_messages;
     retained_messages_keep_properties_and_expire;
+    no_bound_on_queues_shortens_a_walk with
+        "limits.queue_bytes_max=1000", "limits.queue_messages_max=1", "limits.inflight_max=2";
 }

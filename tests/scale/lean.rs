@@ -64,6 +64,13 @@ impl Connection {
         self.packet(0x30 | u8::from(dup) << 3 | qos << 1, &body);
     }
 
+    /// A PUBLISH at QoS 1 with RETAIN.
+    pub(crate) fn retain(&mut self, topic: &str, id: u16, payload: u64) {
+        let start = self.output.len();
+        self.publish(false, 1, topic, id, payload);
+        self.output[start] |= 1;
+    }
+
     /// PUBACK 0x40, PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
     pub(crate) fn ack(&mut self, first_byte: u8, packet_id: u16) {
         self.packet(first_byte, &packet_id.to_be_bytes());

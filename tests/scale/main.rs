@@ -7,6 +7,7 @@ mod common;
 mod exactly_once;
 mod idle;
 mod lean;
+mod retained;
 mod throughput;
 
 use std::sync::{Mutex, MutexGuard};
