@@ -68,11 +68,14 @@ const _: () = assert!(SHARE_DEPARTURES_MAX > SHARE_HOPS_MAX);
 /// Retained messages in one page of a new subscription's walk.
 pub const RETAINED_PAGE_MESSAGES: usize = 64;
 /// Bytes in one such page; one message may pass it.
-pub const RETAINED_PAGE_BYTES: usize = 256 * 1024;
+pub const RETAINED_PAGE_BYTES: usize = 32 * 1024;
+/// Bytes on their way to one connection above which its walk waits: enough to
+/// keep its reader busy, little enough to send between the packets of others.
+pub const RETAINED_OUTPUT_BYTES: usize = 64 * 1024;
 /// Topic tree nodes looked at for one such page.
 pub const RETAINED_PAGE_VISITS: usize = 4096;
 /// Pages handled for sessions that are ready, in one call of `Broker::advance`.
-pub const RETAINED_PAGES_PER_TURN: usize = 16;
+pub const RETAINED_PAGES_PER_TURN: usize = 1;
 
 /// Traces under way on one shard, finished ones that wait for their log line included.
 /// Past it a publication is not traced (counted).

@@ -80,7 +80,7 @@ impl Broker {
             return;
         };
         let is_busy =
-            connection.backlog() >= limits::OUTPUT_BYTES_HIGH || session.outbox.queue_len() > 0;
+            connection.backlog() >= limits::RETAINED_OUTPUT_BYTES || session.outbox.queue_len() > 0;
         let Some(fetch) = session.fetches.front() else { return };
         let has_started = self.peers.index_applied(fetch.starts_at);
         if is_busy || fetch.awaited.is_some() || !has_started {
