@@ -21,6 +21,15 @@ pub enum Request {
         /// The file and what `--set` adds to it.
         sources: Sources,
     },
+    /// Change a password file and end.
+    Passwd {
+        /// The file.
+        file: PathBuf,
+        /// Whose line.
+        user: String,
+        /// Whether the line goes, or gets a new password.
+        delete: bool,
+    },
 }
 
 impl Request {
@@ -38,6 +47,7 @@ impl Request {
                 file: file.clone(),
                 sources: Sources { file: Some(file), sets: set, ..Sources::default() },
             },
+            Some(Command::Passwd { file, user, delete }) => Self::Passwd { file, user, delete },
             None => Self::Run(run.sources(environment)),
         }
     }
@@ -75,6 +85,23 @@ enum Command {
         /// Check the file together with this key
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
+    },
+    /// Set a user's password in a password file
+    ///
+    /// Asks for the password twice on the terminal; if standard input is none, reads one
+    /// line from there. The file holds no password, only keys that can check one. If there
+    /// is none it is created, readable for its owner alone; all else in it is kept. A
+    /// broker reads it at its start (configuration key password_file).
+    Passwd {
+        /// The password file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The user; no colon, no control characters
+        #[arg(value_name = "USER")]
+        user: String,
+        /// Delete the user instead
+        #[arg(long)]
+        delete: bool,
     },
 }
 
@@ -200,6 +227,8 @@ Examples:
       Two addresses, four threads, the log as JSON.
   ringmq check ringmq.toml && ringmq -c ringmq.toml
       Run with a file, once it is right.
+  ringmq passwd users ann && ringmq --set password_file=users -l 0.0.0.0:1883
+      Serve the network to those who know a password (SCRAM-SHA-256, MQTT 5.0).
 
 Configuration:
   A key takes its value from the first of: a flag of its own, --set, the
@@ -279,6 +308,15 @@ mod tests {
         assert_eq!(sources.flags, []);
         let Request::Run(sources) = request(&["-v"]) else { panic!("a run expected") };
         assert_eq!(sources.flags[0].value, "debug");
+    }
+
+    #[test]
+    fn passwd_names_a_file_and_a_user() {
+        let Request::Passwd { file, user, delete } = request(&["passwd", "f", "ann", "--delete"])
+        else {
+            panic!("a change of a password file expected");
+        };
+        assert_eq!((file, user.as_str(), delete), (PathBuf::from("f"), "ann", true));
     }
 
     #[test]

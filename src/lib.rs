@@ -14,4 +14,5 @@ pub mod shard;
 pub mod server;
 pub mod logging;
 pub mod preflight;
+pub mod passwd;
 pub mod cli;

@@ -10,7 +10,7 @@ use std::{
 use ringmq::{
     cli::Request,
     config::{AnonymousPolicy, Config, Sources},
-    logging, preflight, server,
+    logging, passwd, preflight, server,
 };
 use tracing::{error, info, warn};
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let done = match Request::of_process() {
         Request::Run(sources) => run(&sources),
         Request::Check { file, sources } => check(&file, &sources),
+        Request::Passwd { file, user, delete } => set_password(&file, &user, delete),
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -64,6 +65,16 @@ fn check(file: &Path, sources: &Sources) -> bool {
     checked.is_ok()
 }
 
+/// Changes a password file; true if that went well.
+fn set_password(file: &Path, user: &str, delete: bool) -> bool {
+    let done = passwd::run(file, user, delete);
+    match &done {
+        Ok(what) => drop(writeln!(io::stdout(), "{what}")),
+        Err(error) => complain("ringmq: ", error),
+    }
+    done.is_ok()
+}
+
 /// What an operator wants to see of a start; the server logs the addresses.
 fn announce(config: &Config) {
     let limits = &config.policy.limits;
@@ -78,11 +89,15 @@ fn announce(config: &Config) {
         queue_bytes_max = limits.queue_bytes_max,
         "ringmq starts; all state is in memory and ends with the process"
     );
-    if config.policy.anonymous == AnonymousPolicy::Nowhere {
+    if config.policy.anonymous == AnonymousPolicy::Nowhere && config.policy.credentials.is_empty() {
         warn!(
-            "allow_anonymous is false and this version has no other authentication: \
+            "allow_anonymous is false and there are no users in a password_file: \
              every client will be refused"
         );
+    }
+    if let Some(path) = &config.open_password_file {
+        let path = path.display();
+        warn!("{path} can be read by everybody on this machine; `chmod o-r {path}` ends that");
     }
 }
 

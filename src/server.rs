@@ -3,8 +3,9 @@
 
 use std::{
     collections::hash_map::RandomState,
+    fs::File,
     hash::BuildHasher,
-    io,
+    io::{self, Read},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -105,7 +106,7 @@ impl Server {
         let control = Control::new(shards)?;
         let (events, incoming) = channel();
         let mut server = Self { addresses, control, shards: Vec::new(), events, incoming };
-        let setups = server.setups(&config, listeners);
+        let setups = server.setups(&config, listeners)?;
         for (setup, placement) in setups.into_iter().zip(placements(config.shards.get())?) {
             let shard = start_shard(setup, placement, server.events.clone())?;
             server.shards.push(shard);
@@ -168,13 +169,14 @@ impl Server {
         Ok(())
     }
 
-    fn setups(&self, config: &Config, listeners: Vec<Listeners>) -> Vec<ShardSetup> {
+    fn setups(&self, config: &Config, listeners: Vec<Listeners>) -> io::Result<Vec<ShardSetup>> {
         let mut sockets: Vec<_> =
             listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
         let clock = Clock::start();
         let connections = ConnectionCount::new(config.policy.limits.connections_max);
         // Keys of std's hash maps are random and differ from process to process.
         let seed = RandomState::new().hash_one(0);
+        let secret = random()?;
         let shards = config.shards.get() as u16;
         let lanes = LaneEnds::matrix(shards).into_iter();
         let stopwatch = Instant::now;
@@ -184,7 +186,7 @@ impl Server {
             let policy = config.policy.clone();
             let events = self.events.clone();
             ShardSetup {
-                broker: BrokerSetup { shard, shards, seed, policy, trace },
+                broker: BrokerSetup { shard, shards, seed, secret, policy, trace },
                 listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
                 lanes,
                 clock,
@@ -193,8 +195,15 @@ impl Server {
                 report: Box::new(move |reached| drop(events.send(Event::Reached(reached)))),
             }
         };
-        lanes.enumerate().map(setup).collect()
+        Ok(lanes.enumerate().map(setup).collect())
     }
+}
+
+/// Bytes from the kernel's randomness, fit for keys.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Where to run each shard: one CPU each, out of those this process may use.

@@ -2,8 +2,10 @@
 //! every start that is refused before a socket is opened.
 
 use std::{
+    fs::Permissions,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -129,6 +131,138 @@ fn refused_starts_say_where_and_why() {
         "ringmq: RINGMQ_SHARD: unknown variable; did you mean RINGMQ_SHARDS (a whole number from \
          1 to 128)?\n"
     );
+}
+
+/// Runs `ringmq passwd` with this on its standard input.
+fn passwd(args: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut command = ringmq(&[&["passwd"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may have refused already.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().expect("no signal"), text(stdout), text(stderr))
+}
+
+fn mode(path: &str) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn passwd_adds_changes_and_deletes() {
+    let path = file("passwd.users", "");
+    std::fs::remove_file(&path).unwrap();
+    let done =
+        |what| (0, format!("{path}: {what}; a broker takes it up at its start\n"), String::new());
+    assert_eq!(passwd(&[&path, "ann"], b"pencil\n"), done("user \"ann\" added"));
+    assert_eq!(mode(&path), 0o600);
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert!(first.starts_with("ann:SCRAM-SHA-256$16384:") && first.ends_with("=\n"), "{first}");
+
+    let kept = format!("# users of the plant\n{first}");
+    std::fs::write(&path, &kept).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(passwd(&[&path, "bob ray"], b"rubber\r\n"), done("user \"bob ray\" added"));
+    assert_eq!(passwd(&[&path, "ann"], b"pencil"), done("user \"ann\" changed"));
+    let changed = std::fs::read_to_string(&path).unwrap();
+    let users: Vec<_> = changed.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(users, ["# users of the plant", "ann", "bob ray"]);
+    assert!(!changed.contains(&first), "the salt of the same password is another");
+    assert_eq!(passwd(&[&path, "ann", "--delete"], b""), done("user \"ann\" deleted"));
+    assert_eq!(passwd(&[&path, "bob ray", "--delete"], b""), done("user \"bob ray\" deleted"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "# users of the plant\n");
+    assert_eq!(mode(&path), 0o640, "who may read it is the operator's to say");
+}
+
+#[test]
+fn passwd_follows_links() {
+    let path = file("linked.users", "# here\n");
+    let link = format!("{path}.link");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(passwd(&[&link, "ann"], b"pencil\n").0, 0);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("# here\nann:SCRAM-SHA-256$"));
+}
+
+#[test]
+fn passwd_refuses_and_leaves_the_file_alone() {
+    let text = "# users\n";
+    let path = file("refused.users", text);
+    let long = "x".repeat(1025);
+    for (args, input, expected) in [
+        (&[&*path, ""][..], &b"x"[..], "the user name is empty"),
+        (&[&path, "a:b"], b"x", "user name \"a:b\" holds a colon"),
+        (&[&path, "#a"], b"x", "user name \"#a\" begins with #"),
+        (&[&path, " a"], b"x", "user name \" a\" begins or ends with a blank"),
+        (
+            &[&path, "a\u{1}"],
+            b"x",
+            "user name \"a\\u{1}\" holds control or other forbidden characters",
+        ),
+        (
+            &[&path, "ann"],
+            b"\n",
+            "the password is empty or holds control or other forbidden characters",
+        ),
+        (
+            &[&path, "ann"],
+            b"a\x01",
+            "the password is empty or holds control or other forbidden characters",
+        ),
+        (&[&path, "ann"], b"\xff", "the password is not valid UTF-8"),
+        (&[&path, "ann"], b"one\ntwo\n", "standard input has more than the line of a password"),
+        (&[&path, "ann"], long.as_bytes(), "the password is too long"),
+        (&[&path, "ann", "--delete"], b"", &format!("{path}: there is no user \"ann\"")),
+        (
+            &["/nonexistent/users", "ann"],
+            b"x",
+            "/nonexistent/users.new: No such file or directory (os error 2)",
+        ),
+        (&["/", "ann"], b"x", "/: Is a directory (os error 21)"),
+    ] {
+        let expected = (1, String::new(), format!("ringmq: {expected}\n"));
+        assert_eq!(passwd(args, input), expected, "{args:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    let busy = format!("{path}.new");
+    std::fs::write(&busy, "").unwrap();
+    let (code, _, stderr) = passwd(&[&path, "ann"], b"x");
+    std::fs::remove_file(&busy).unwrap();
+    assert_eq!(code, 1);
+    assert!(stderr.contains(&format!("{busy} exists: another `ringmq passwd`")), "{stderr}");
+
+    std::fs::write(&path, "# users\nann\n").unwrap();
+    let form = "must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY";
+    let expected = (1, String::new(), format!("ringmq: {path}:2: {form}\n"));
+    assert_eq!(passwd(&[&path, "bob"], b"x"), expected);
+}
+
+#[test]
+fn a_wrong_password_file_is_refused_with_its_lines() {
+    let keys = "A".repeat(43) + "=";
+    let line = |user| format!("{user}:SCRAM-SHA-256$4096:c2FsdA==${keys}:{keys}");
+    let (ann, bob) = (line("ann"), line("bob"));
+    let right = file("right.users", &format!("# users\n\n{ann}\n{bob}\n"));
+    let wrong = file("wrong.users", &format!("{ann}\n{}\n{ann}\n", bob.replace("4096", "1000")));
+    let set = |path| format!("password_file={path}");
+    let path = file("users.toml", &format!("password_file = \"{wrong}\"\n"));
+    let few = "user \"bob\": 1000 iterations are too few, at least 4096 are needed";
+    let twice = "user \"ann\" has a line already";
+    let expected = format!("{wrong}:2: {few}\n{wrong}:3: {twice}\n");
+    assert_eq!(outcome(&mut ringmq(&["check", &path])), (1, String::new(), expected));
+    let missing = "/nonexistent.users";
+    let expected = format!(
+        "{missing}: the password file cannot be read: No such file or directory (os error 2)\n"
+    );
+    let refused = outcome(&mut ringmq(&["check", &path, "--set", &set(missing)]));
+    assert_eq!(refused, (1, String::new(), expected));
+    // None is none; and where users can authenticate, others may reach the broker.
+    assert_eq!(outcome(&mut ringmq(&["check", &path, "--set", "password_file=\"\""])).0, 0);
+    let open = file("open-with-users.toml", "listen = [\"0.0.0.0:1883\"]\n");
+    assert_eq!(outcome(&mut ringmq(&["check", &open])).0, 1);
+    assert_eq!(outcome(&mut ringmq(&["check", &open, "--set", &set(&right)])).0, 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "base",
     "topic",
     "config",
@@ -22,12 +22,13 @@ const LAYERS: [&str; 14] = [
     "server",
     "logging",
     "preflight",
+    "passwd",
     "cli",
     "main",
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 5] = ["shard", "server", "logging", "preflight", "main"];
+const SHELL: [&str; 6] = ["shard", "server", "logging", "preflight", "passwd", "main"];
 
 /// What only the shell may name, and why.
 const SHELL_ONLY: [(&str, &str); 6] = [

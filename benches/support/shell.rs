@@ -36,6 +36,7 @@ impl Shell {
             shard,
             shards,
             seed: 7,
+            secret: [7; 32],
             policy: Policy::default(),
             trace: None,
         });

@@ -1,5 +1,7 @@
 //! Who may connect. Decisions only: no connection, no packet.
 
+pub mod scram;
+
 use crate::config::AnonymousPolicy;
 
 /// Whether a client without verified credentials may connect; `is_local` says

@@ -11,6 +11,22 @@ pub const LISTEN_ADDRESSES_MAX: usize = 16;
 /// Bytes of a configuration file. A larger one is refused: it is none.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes of a password file, some 100,000 users. A larger one is refused.
+pub const PASSWORD_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Iterations of a password's hash; fewer are refused (RFC 7677 section 4).
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+
+/// Bytes of a password's salt; more are refused.
+pub const SCRAM_SALT_BYTES_MAX: usize = 64;
+
+/// Bytes of a client's SCRAM message: room for any user name and nonce that is
+/// meant. Past it the exchange fails.
+pub const SCRAM_MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Bytes of a password that `ringmq passwd` takes; more are refused.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
 /// Largest Remaining Length that MQTT can express (section 1.5.5).
 pub const REMAINING_LENGTH_MAX: u32 = 268_435_455;
 
@@ -28,7 +44,8 @@ pub const TOPIC_ALIASES_OUT_MAX: u16 = 64;
 
 /// Bytes of a packet before the connection is accepted. A larger CONNECT is
 /// refused with 0x95: room for every field at its longest, but not for 256 MiB
-/// from somebody unknown.
+/// from somebody unknown. Where authentication takes more packets, CONNECT is
+/// kept until it has succeeded, and the same bound holds for each of those.
 pub const CONNECT_BYTES_MAX: u32 = 512 * 1024;
 
 const _: () = assert!(CONNECT_BYTES_MAX as usize > 6 * STRING_BYTES_MAX);

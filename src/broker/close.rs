@@ -27,11 +27,13 @@ pub(super) enum Cause {
     MalformedFilter(FilterError),
     /// A packet that is not acceptable.
     Refused(ReasonCode, &'static str),
+    /// A client that did not prove again who it is.
+    NotAuthenticated(String),
     /// A CONNECT that is not acceptable.
     ConnectRefused(ReasonCode, String),
     /// The first packet was no CONNECT of any MQTT version.
     NotConnect,
-    /// No CONNECT came in time.
+    /// No CONNECT came in time, or the authentication that it began did not end.
     ConnectTimeout,
     /// Nothing came for 1.5 times the keep-alive.
     KeepAlive,
@@ -50,6 +52,7 @@ impl Cause {
             Self::Faulty(error) => Some(error.reason()),
             Self::MalformedFilter(_) => Some(ReasonCode::MalformedPacket),
             Self::Refused(reason, _) => Some(*reason),
+            Self::NotAuthenticated(_) => Some(ReasonCode::NotAuthorized),
             Self::ReplyTooLarge => Some(ReasonCode::PacketTooLarge),
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver),
@@ -68,6 +71,11 @@ impl Cause {
             Self::Faulty(error) => Some(error.to_string()),
             Self::MalformedFilter(error) => Some(error.to_string()),
             Self::Refused(_, why) => Some((*why).to_owned()),
+            // Nor may it be learned what was wrong with credentials.
+            Self::ConnectRefused(
+                ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword,
+                _,
+            ) => None,
             Self::ConnectRefused(_, why) => Some(why.clone()),
             _ => None,
         }
@@ -81,9 +89,12 @@ impl Cause {
             Self::Faulty(error) => error.to_string(),
             Self::MalformedFilter(error) => error.to_string(),
             Self::Refused(reason, why) => format!("{why}: {reason}"),
+            Self::NotAuthenticated(why) => why.clone(),
             Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
             Self::NotConnect => "the first packet is no MQTT CONNECT".into(),
-            Self::ConnectTimeout => "no CONNECT within connect_timeout_secs".into(),
+            Self::ConnectTimeout => {
+                "no CONNECT, or no end of its authentication, within connect_timeout_secs".into()
+            }
             Self::ReplyTooLarge => "a reply passes the client's Maximum Packet Size".into(),
             Self::KeepAlive => "keep-alive exceeded".into(),
             Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),

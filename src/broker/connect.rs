@@ -2,7 +2,7 @@
 //! what it is told in CONNACK.
 
 use crate::{
-    auth,
+    auth::{self, scram::Proven},
     base::{ClientId, ConnId, QoS, SessionKey, limits},
     codec::{
         self, ConnAck, Connect, DecodeError, Frame, Packet, PacketType, Property, PropertyBuf,
@@ -14,19 +14,23 @@ use crate::{
 };
 
 use super::{
-    Broker, Effect, Flow, close::Cause, connection::Connection, packet_log, publish::is_reserved,
+    Broker, Effect, Flow,
+    authenticate::{AuthFields, Authentication, push_fields},
+    close::Cause,
+    connection::Connection,
+    packet_log,
+    publish::is_reserved,
     topic_aliases::ToClient,
 };
 
 /// The properties of CONNECT that are about the session or the connection.
-struct ConnectProperties<'a> {
+struct ConnectProperties {
     session_expiry_secs: u32,
     receive_maximum: u16,
     packet_bytes_max: u32,
     topic_alias_maximum: u16,
     wants_response_information: bool,
     wants_problems: bool,
-    authentication_method: Option<&'a str>,
 }
 
 /// What CONNACK tells the client, beyond the limits that hold for everybody.
@@ -35,11 +39,17 @@ struct Granted {
     keep_alive_secs: u16,
     session_expiry_secs: u32,
     assigned: Option<ClientId>,
+    /// Who the client is, if it has proven that.
+    proven: Option<Proven>,
 }
 
 impl Broker {
-    /// Handles what should be a CONNECT. `rest` is all that was read.
+    /// Handles what should be a CONNECT, or what comes between it and CONNACK.
+    /// `rest` is all that was read.
     pub(super) fn first_packet(&mut self, conn: ConnId, frame: &Frame<'_>, rest: &[u8]) -> Flow {
+        if self.connections.get(conn).is_some_and(|found| found.authentication.is_some()) {
+            return self.packet_while_connecting(conn, frame);
+        }
         if frame.packet_type() != Some(PacketType::Connect) {
             return self.close(conn, Cause::NotConnect);
         }
@@ -53,11 +63,11 @@ impl Broker {
             connection.packet_bytes_max = properties.packet_bytes_max;
             connection.wants_problems = properties.wants_problems;
         }
-        let (client, assigned) = match self.client_id(&connect) {
+        let client = match self.client_id(&connect) {
             Ok(client) => client,
             Err(reason) => return self.refuse(conn, reason, "client identifier refused"),
         };
-        let home = self.home_of_client(client.as_str());
+        let home = self.home_of_client(client.0.as_str());
         if home != self.shard {
             if let Some(connection) = self.forget(conn) {
                 let Connection { origin, .. } = *connection;
@@ -67,7 +77,28 @@ impl Broker {
             return Flow::Gone;
         }
         packet_log::received_connect(&connect);
-        if let Err((reason, why)) = self.admit(conn, &connect, &properties) {
+        if self.redirects(RedirectWhen::Always) {
+            let why = "clients are sent to server_reference";
+            return self.refuse(conn, ReasonCode::ServerMoved, why);
+        }
+        let fields = AuthFields::new(connect.properties);
+        if fields.method.is_some() {
+            return self.begin_authentication(conn, &rest[..frame.len], fields);
+        }
+        self.accept(conn, &connect, client, None)
+    }
+
+    /// Lets the client in, if nothing speaks against it. `proven` is who it is,
+    /// `assigned` whether its Client Identifier was chosen here.
+    pub(super) fn accept(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        (client, assigned): (ClientId, bool),
+        proven: Option<Proven>,
+    ) -> Flow {
+        let properties = ConnectProperties::new(connect);
+        if let Err((reason, why)) = self.admit(conn, connect, proven.is_some()) {
             return self.refuse(conn, reason, why);
         }
         if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
@@ -80,12 +111,13 @@ impl Broker {
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
             session_present,
-            keep_alive_secs: self.granted_keep_alive(&connect),
+            keep_alive_secs: self.granted_keep_alive(connect),
             session_expiry_secs: self.granted_expiry(properties.session_expiry_secs),
             assigned: assigned.then_some(client),
+            proven,
         };
-        self.settle(conn, key, &connect, &properties, &granted);
-        self.send_connack(conn, key, &connect, &granted);
+        self.settle(conn, key, connect, &properties, &granted);
+        self.send_connack(conn, key, connect, &granted);
         if !self.is_settled(conn) {
             return Flow::Gone;
         }
@@ -95,7 +127,10 @@ impl Broker {
     }
 
     /// The Client Identifier, and whether it was assigned here (MQTT-3.1.3-6).
-    fn client_id(&mut self, connect: &Connect<'_>) -> Result<(ClientId, bool), ReasonCode> {
+    pub(super) fn client_id(
+        &mut self,
+        connect: &Connect<'_>,
+    ) -> Result<(ClientId, bool), ReasonCode> {
         if !connect.client_id.is_empty() {
             return Ok((ClientId::new(connect.client_id), false));
         }
@@ -125,16 +160,12 @@ impl Broker {
         &self,
         conn: ConnId,
         connect: &Connect<'_>,
-        properties: &ConnectProperties<'_>,
+        is_proven: bool,
     ) -> Result<(), (ReasonCode, &'static str)> {
-        if properties.authentication_method.is_some() {
-            return Err((ReasonCode::BadAuthenticationMethod, "unknown authentication method"));
-        }
-        if self.redirects(RedirectWhen::Always) {
-            return Err((ReasonCode::ServerMoved, "clients are sent to server_reference"));
-        }
         let origin = self.connections.get(conn).map(|connection| connection.origin);
-        if !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local)) {
+        if !is_proven
+            && !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local))
+        {
             return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
         }
         let Some(will) = &connect.will else { return Ok(()) };
@@ -185,7 +216,7 @@ impl Broker {
         conn: ConnId,
         key: SessionKey,
         connect: &Connect<'_>,
-        properties: &ConnectProperties<'_>,
+        properties: &ConnectProperties,
         granted: &Granted,
     ) {
         let will = connect.will.as_ref().map(|will| {
@@ -226,7 +257,10 @@ impl Broker {
             connection.last_packet_at = self.now;
             let deadline = connection.silent_until();
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
-            let user = connect.user_name.unwrap_or_default();
+            let proven = granted.proven.as_ref().map(|proven| &*proven.user);
+            connection.authentication = proven
+                .map(|user| Box::new(Authentication::Connected { user: user.into(), again: None }));
+            let user = proven.or(connect.user_name).unwrap_or_default();
             tracing::info!(
                 client = %connect_name(&self.sessions, key),
                 peer = %connection.origin.peer,
@@ -273,6 +307,9 @@ impl Broker {
         }
         let asked = ConnectProperties::new(connect);
         let client = granted.assigned.as_ref().map_or(connect.client_id, ClientId::as_str);
+        if let Some(proven) = &granted.proven {
+            push_fields(Some(&proven.server_final), properties);
+        }
         if granted.session_expiry_secs != asked.session_expiry_secs {
             properties.push(Property::SessionExpiryInterval(granted.session_expiry_secs));
         }
@@ -327,7 +364,12 @@ impl Broker {
     }
 
     /// Answers a CONNECT that is not acceptable, and closes.
-    fn refuse(&mut self, conn: ConnId, reason: ReasonCode, why: impl Into<String>) -> Flow {
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        reason: ReasonCode,
+        why: impl Into<String>,
+    ) -> Flow {
         self.counters.refused += 1;
         self.close(conn, Cause::ConnectRefused(reason, why.into()))
     }
@@ -351,8 +393,8 @@ impl Broker {
     }
 }
 
-impl<'a> ConnectProperties<'a> {
-    fn new(connect: &Connect<'a>) -> Self {
+impl ConnectProperties {
+    fn new(connect: &Connect<'_>) -> Self {
         // Before v5 a session without Clean Session never expires by itself.
         let kept = connect.version < Version::V5 && !connect.clean_start;
         let mut found = Self {
@@ -362,7 +404,6 @@ impl<'a> ConnectProperties<'a> {
             topic_alias_maximum: 0,
             wants_response_information: false,
             wants_problems: true,
-            authentication_method: None,
         };
         for property in connect.properties.iter() {
             match property {
@@ -372,7 +413,6 @@ impl<'a> ConnectProperties<'a> {
                 Property::TopicAliasMaximum(maximum) => found.topic_alias_maximum = maximum,
                 Property::RequestResponseInformation(on) => found.wants_response_information = on,
                 Property::RequestProblemInformation(on) => found.wants_problems = on,
-                Property::AuthenticationMethod(name) => found.authentication_method = Some(name),
                 _ => {}
             }
         }

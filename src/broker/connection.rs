@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     ack_line::AckLine,
+    authenticate::Authentication,
     topic_aliases::{FromClient, ToClient},
 };
 
@@ -31,6 +32,8 @@ pub(super) struct Connection {
     /// The session it serves, once CONNECT was accepted.
     pub(super) session: Option<SessionKey>,
     pub(super) version: Version,
+    /// Where its enhanced authentication stands, if CONNECT named a method.
+    pub(super) authentication: Option<Box<Authentication>>,
     /// Bytes read that do not make a whole packet yet, or that wait while reading is paused.
     pub(super) input: Vec<u8>,
     /// Bytes to send that the shell has not taken yet.
@@ -91,6 +94,7 @@ impl Connection {
             origin,
             session: None,
             version: Version::V311,
+            authentication: None,
             input: Vec::new(),
             output: Vec::new(),
             taken_bytes: 0,

@@ -6,6 +6,7 @@
 //! the [`Effect`]s. Each input is handled to its end before the next.
 
 mod ack_line;
+mod authenticate;
 mod close;
 mod connect;
 mod connection;
@@ -40,6 +41,7 @@ use self::{
     timers::{Timer, Timers},
 };
 use crate::{
+    auth::scram,
     base::{ConnId, SessionKey, ShardId, Time, limits},
     codec::{self, Frame, Packet, ReasonCode, next_frame},
     config::Policy,
@@ -48,7 +50,7 @@ use crate::{
 };
 
 /// What a shard's broker is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BrokerSetup {
     /// Which shard this is.
     pub shard: ShardId,
@@ -56,6 +58,8 @@ pub struct BrokerSetup {
     pub shards: u16,
     /// Seed of all hashes and assigned names, the same on every shard.
     pub seed: u64,
+    /// What nobody may know or guess: nonces are drawn from it. The same on every shard.
+    pub secret: [u8; 32],
     /// What clients may do and how they are served.
     pub policy: Policy,
     /// Whether and how publications are traced.
@@ -103,6 +107,7 @@ pub struct Broker {
     /// Maps client ids and topics to shards; the same on every shard.
     placement: RandomState,
     seed: u64,
+    scram: scram::Server,
     now: Time,
     connections: Connections,
     sessions: Sessions,
@@ -145,7 +150,7 @@ enum Flow {
 impl Broker {
     /// A broker without connections or sessions.
     pub fn new(setup: BrokerSetup) -> Self {
-        let BrokerSetup { shard, shards, seed, policy, trace } = setup;
+        let BrokerSetup { shard, shards, seed, secret, policy, trace } = setup;
         let placement = RandomState::with_seeds(seed, !seed, seed.rotate_left(32), 1);
         let tracer = trace.map(|setup| Box::new(Tracer::new(setup, shard, placement.clone())));
         Self {
@@ -154,6 +159,7 @@ impl Broker {
             sessions: Sessions::new(placement.clone()),
             placement,
             seed,
+            scram: scram::Server::new(secret, shard),
             now: Time::default(),
             connections: Connections::default(),
             index: Index::new(seed),
@@ -455,31 +461,38 @@ impl Broker {
                 self.reply(conn, key, &Packet::PingResp);
                 Flow::Continue
             }
+            Packet::Auth(auth) => self.authenticate_again(conn, key, &auth),
             Packet::Disconnect(disconnect) => self.client_disconnect(conn, key, &disconnect),
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp
-            | Packet::Auth(_) => {
+            | Packet::PingResp => {
                 self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet"))
             }
         }
     }
 
     /// Sends a reply to a client's own packet.
-    fn reply(&mut self, conn: ConnId, key: SessionKey, packet: &Packet<'_>) {
-        if let Some(connection) = self.connections.writer(conn) {
+    fn reply(&mut self, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
+        let flow = self.append_reply(conn, packet);
+        if flow == Flow::Continue {
             packet_log::sending(&self.sessions, key, packet);
-            let before = connection.output.len();
-            packet.encode(connection.version, &mut connection.output);
-            let bytes = connection.output.len() - before;
-            connection.reply_bytes += bytes;
-            if bytes > connection.packet_bytes_max as usize {
-                // MQTT-3.1.2-24, and without its answer the client cannot go on.
-                connection.output.truncate(before);
-                self.close(conn, Cause::ReplyTooLarge);
-            }
         }
+        flow
+    }
+
+    fn append_reply(&mut self, conn: ConnId, packet: &Packet<'_>) -> Flow {
+        let Some(connection) = self.connections.writer(conn) else { return Flow::Gone };
+        let before = connection.output.len();
+        packet.encode(connection.version, &mut connection.output);
+        let bytes = connection.output.len() - before;
+        connection.reply_bytes += bytes;
+        if bytes > connection.packet_bytes_max as usize {
+            // MQTT-3.1.2-24, and without its answer the client cannot go on.
+            connection.output.truncate(before);
+            return self.close(conn, Cause::ReplyTooLarge);
+        }
+        Flow::Continue
     }
 }

@@ -2,7 +2,7 @@
 //! with `-v`; worded as mosquitto words them, so that its tutorials and scripts
 //! that look for its lines hold here. Costs one comparison when it is off.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use crate::{
     base::{PacketId, SessionKey},
@@ -26,6 +26,17 @@ pub(super) fn received_connect(connect: &Connect<'_>) {
         "Received CONNECT from {client_id} (MQTT {version}, c{}, k{keep_alive_secs})",
         u8::from(*clean_start)
     );
+}
+
+/// Before CONNACK there is no session, so the client goes by its address.
+pub(super) fn received_early(peer: SocketAddr, packet: &Packet<'_>) {
+    let kind = packet.packet_type();
+    tracing::debug!(target: TARGET, "Received {kind} from {peer}{}", InBrackets(packet));
+}
+
+pub(super) fn sending_early(peer: SocketAddr, packet: &Packet<'_>) {
+    let kind = packet.packet_type();
+    tracing::debug!(target: TARGET, "Sending {kind} to {peer}{}", InBrackets(packet));
 }
 
 pub(super) fn received(sessions: &Sessions, key: SessionKey, packet: &Packet<'_>) {

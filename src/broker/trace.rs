@@ -463,6 +463,7 @@ mod tests {
                     shard: ShardId(shard),
                     shards: 2,
                     seed: 7,
+                    secret: [7; 32],
                     policy: Policy { limits: limits.clone(), ..Policy::default() },
                     trace: Some(TraceSetup { every, stopwatch }),
                 })

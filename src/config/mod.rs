@@ -6,6 +6,7 @@
 
 mod address;
 mod keys;
+mod passwords;
 mod problem;
 mod source;
 mod table;
@@ -14,7 +15,8 @@ use std::{
     fmt,
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tracing::Level;
@@ -26,6 +28,10 @@ use crate::base::{
 
 pub use address::ListenAddress;
 pub use keys::{help_text, markdown_table};
+pub use passwords::{
+    Credentials, KEY_BYTES, LineError, UserNameError, Verifier, VerifierError, prepare_user_name,
+    read_password_file, user_of_line,
+};
 pub use problem::{ConfigErrors, Problem};
 pub use source::{Flag, Sources};
 
@@ -51,6 +57,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Traces one in so many publications.
     pub trace_sample: Option<NonZeroU32>,
+    /// The password file, if everybody on this machine can read it.
+    pub open_password_file: Option<PathBuf>,
     /// What clients may do and how they are served.
     pub policy: Policy,
 }
@@ -65,6 +73,8 @@ pub struct Policy {
     pub redirect: Option<Redirect>,
     /// Response Information for clients that request it; `%c` stands for the Client Identifier.
     pub response_information: Option<Box<str>>,
+    /// Who can prove an identity.
+    pub credentials: Arc<Credentials>,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -93,8 +103,8 @@ pub enum RedirectWhen {
 /// Who may connect without proving an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnonymousPolicy {
-    /// Clients of this machine only. No address that others can reach is
-    /// listened on then: [`Config::load`] refuses it.
+    /// Clients of this machine only. Unless others can authenticate, no address
+    /// that they can reach is listened on then: [`Config::load`] refuses it.
     #[default]
     LoopbackOnly,
     /// Everybody who can reach a listener.
@@ -233,6 +243,7 @@ impl Config {
             server_reference,
             redirect,
             response_information,
+            password_file,
             limits,
         } = settings;
         let anonymous = match allow_anonymous {
@@ -242,7 +253,9 @@ impl Config {
         };
         let listen_is_default = listen.is_none();
         let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
-        if anonymous == AnonymousPolicy::LoopbackOnly {
+        let (credentials, is_open_to_all) =
+            password_file.as_deref().map_or_else(|| Ok(Default::default()), load_passwords)?;
+        if anonymous == AnonymousPolicy::LoopbackOnly && credentials.is_empty() {
             refuse_open_addresses(&listen)?;
         }
         Ok(Self {
@@ -253,8 +266,10 @@ impl Config {
             ephemeral,
             log,
             trace_sample: NonZeroU32::new(trace_sample),
+            open_password_file: password_file.filter(|_| is_open_to_all),
             policy: Policy {
                 anonymous,
+                credentials: Arc::new(credentials),
                 redirect: server_reference
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
@@ -296,6 +311,23 @@ fn check_listen(
     if problems.is_empty() { Ok(checked) } else { Err(problems) }
 }
 
+/// The users, and whether everybody on this machine can read the file.
+fn load_passwords(path: &Path) -> Result<(Credentials, bool), Vec<Problem>> {
+    let problem = |line, fault| {
+        Problem::new(Origin::new(&path.to_string_lossy(), line), "password_file", fault)
+    };
+    let unreadable =
+        |error: std::io::Error| vec![problem(None, Fault::UnreadablePasswords(error.to_string()))];
+    let (text, is_open_to_all) = read_password_file(path).map_err(unreadable)?;
+    match Credentials::parse(&text) {
+        Ok(credentials) => Ok((credentials, is_open_to_all)),
+        Err(lines) => {
+            let wrong = |(line, error)| problem(Some(line), Fault::PasswordLine(error));
+            Err(lines.into_iter().map(wrong).collect())
+        }
+    }
+}
+
 /// Without authentication, only this machine may be let in unless told otherwise.
 fn refuse_open_addresses(listen: &[(Origin, ListenAddress)]) -> Result<(), Vec<Problem>> {
     let problems: Vec<_> = listen
@@ -324,6 +356,7 @@ struct Settings {
     server_reference: Option<Box<str>>,
     redirect: RedirectWhen,
     response_information: Option<Box<str>>,
+    password_file: Option<PathBuf>,
     limits: Limits,
 }
 
@@ -340,6 +373,7 @@ impl Default for Settings {
             server_reference: None,
             redirect: RedirectWhen::default(),
             response_information: None,
+            password_file: None,
             limits: Limits::default(),
         }
     }

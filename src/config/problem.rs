@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 
 use thiserror::Error;
 
-use super::{address::AddressError, keys::Key};
+use super::{address::AddressError, keys::Key, passwords::LineError};
 use crate::base::limits::LISTEN_ADDRESSES_MAX;
 
 /// Every problem of one configuration, never none.
@@ -117,6 +117,10 @@ pub(super) enum Fault {
     Value { key: &'static Key, found: String, nearest: Option<&'static str> },
     #[error("{}: {text:?}: {why}; it must be {}", key.name, key.allowed())]
     Text { key: &'static Key, text: String, why: String },
+    #[error("the password file cannot be read: {0}")]
+    UnreadablePasswords(String),
+    #[error(transparent)]
+    PasswordLine(LineError),
     #[error(transparent)]
     Address(AddressError),
     #[error("listen address {text:?} is the same as {earlier:?} (both are {address})")]

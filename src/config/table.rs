@@ -88,7 +88,21 @@ pub(super) static KEYS: &[Key] = &[
             Some(on) => on.to_string(),
         },
         doc: "Whether clients may connect without authentication. Unset, they may from this \
-              machine, and an address that other machines can reach is refused at start.",
+              machine, and an address that other machines can reach is refused at start unless \
+              there are users in `password_file`.",
+    },
+    Key {
+        name: "password_file",
+        kind: Kind::Text(|settings, path| {
+            settings.password_file = (!path.is_empty()).then(|| path.into());
+            Ok(())
+        }),
+        show: |settings| match &settings.password_file {
+            None => "none".to_owned(),
+            Some(path) => path.display().to_string(),
+        },
+        doc: "File of the users who can authenticate, with SCRAM-SHA-256 over MQTT 5.0, as \
+              `ringmq passwd` writes it. It is read at start; empty is none.",
     },
     Key {
         name: "shards",
@@ -254,7 +268,8 @@ pub(super) static KEYS: &[Key] = &[
     limit!(
         connect_timeout_secs,
         1..=U16,
-        "Seconds from the connection to a complete CONNECT packet."
+        "Seconds from the connection to a complete CONNECT packet and the end of the \
+         authentication that it begins."
     ),
     limit!(
         sessions_max,

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
+use crate::base::limits::PASSWORD_FILE_BYTES_MAX;
 
 /// Machine with three CPUs on which `localhost` and `lan` resolve.
 fn machine() -> Machine {
@@ -145,6 +146,7 @@ fn every_key_can_stand_in_the_file() {
         ephemeral: true,
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
         trace_sample: NonZeroU32::new(u32::MAX),
+        open_password_file: None,
         policy: Policy {
             anonymous: AnonymousPolicy::Everywhere,
             redirect: Some(Redirect {
@@ -152,6 +154,7 @@ fn every_key_can_stand_in_the_file() {
                 when: RedirectWhen::Full,
             }),
             response_information: Some("answers/%c".into()),
+            credentials: Arc::default(),
             limits: Limits {
                 packet_bytes_max: 268_435_460,
                 receive_maximum: 1,
@@ -265,9 +268,9 @@ fn unlike_keys_get_the_list_of_known_ones() {
     let [top, limits] = &file("zzz = 1\n[limits]\nzzz = 1").unwrap_err()[..] else {
         panic!("two problems expected");
     };
-    assert!(
-        top.starts_with(r#"F:1: unknown key "zzz"; known are listen, allow_anonymous, shards, "#)
-    );
+    assert!(top.starts_with(
+        r#"F:1: unknown key "zzz"; known are listen, allow_anonymous, password_file, "#
+    ));
     assert!(limits.starts_with(
         r#"F:3: unknown key "limits.zzz"; known are limits.packet_bytes_max, limits.receive_maximum, "#
     ));
@@ -493,4 +496,26 @@ fn undecodable_variables_are_refused() {
         Config::load_on(&sources, &machine()).unwrap_err().to_string(),
         "RINGMQ_DATA_DIR: is not valid UTF-8"
     );
+}
+
+#[test]
+fn a_password_file_makes_users_and_is_the_owners_business() {
+    use std::os::unix::fs::PermissionsExt;
+    let keys = "A".repeat(43) + "=";
+    let file = TempFile::new(format!("ann:SCRAM-SHA-256$4096:c2FsdA==${keys}:{keys}\n").as_bytes());
+    for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true)] {
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        let set = format!("password_file={:?}", file.0.to_str().unwrap());
+        let config = Given { sets: &[&set], ..Given::default() }.load().unwrap();
+        assert!(config.policy.credentials.get("ann").is_some());
+        assert_eq!(config.open_password_file, is_open.then(|| file.0.clone()), "{mode:o}");
+    }
+}
+
+#[test]
+fn password_files_are_bounded() {
+    let file = TempFile::new(&vec![b'\n'; PASSWORD_FILE_BYTES_MAX as usize + 1]);
+    let set = format!("password_file={:?}", file.0.to_str().unwrap());
+    let problems = Given { sets: &[&set], ..Given::default() }.load().unwrap_err();
+    assert!(problems[0].ends_with(": it is larger than 16777216 bytes"), "{problems:?}");
 }

@@ -5,6 +5,7 @@
 mod common;
 
 mod connect;
+mod enhanced_auth;
 mod flow;
 mod notation;
 mod publish;

@@ -111,6 +111,7 @@ impl World {
                 shard: ShardId(shard),
                 shards,
                 seed,
+                secret: [7; 32],
                 policy: policy.clone(),
                 trace: None,
             })

@@ -1,0 +1,367 @@
+//! The password file: who may authenticate, and by which keys.
+//!
+//! One user a line, in the form that PostgreSQL keeps verifiers in; see
+//! [`Credentials::parse`]. Holds keys from which no password can be read; knows nothing of how they are
+//! made or used.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::{self, Read},
+    ops::Bound,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    str::FromStr,
+};
+
+use base64ct::{Base64, Encoding};
+use thiserror::Error;
+
+use crate::base::limits::{PASSWORD_FILE_BYTES_MAX, SCRAM_ITERATIONS_MIN, SCRAM_SALT_BYTES_MAX};
+
+/// The users of a password file.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials(BTreeMap<Box<str>, Verifier>);
+
+/// What is kept of one password (RFC 5802 section 3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Verifier {
+    /// How often the password was hashed.
+    pub iterations: u32,
+    /// What it was hashed with.
+    pub salt: Box<[u8]>,
+    /// StoredKey: checks what a client proves.
+    pub stored_key: [u8; KEY_BYTES],
+    /// ServerKey: proves to a client that the server knows it.
+    pub server_key: [u8; KEY_BYTES],
+}
+
+/// Bytes of a key: those of a SHA-256 hash.
+pub const KEY_BYTES: usize = 32;
+
+/// What is wrong with a line of a password file.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum LineError {
+    /// No colon.
+    #[error("must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY")]
+    NoUser,
+    /// See [`UserNameError`].
+    #[error("{0}")]
+    UserName(#[from] UserNameError),
+    /// The name alone would never match, as clients send the other form.
+    #[error("user name {found:?} must be written as {prepared:?}, which clients send (SASLprep)")]
+    Unprepared {
+        /// As it stands.
+        found: String,
+        /// As it should.
+        prepared: String,
+    },
+    /// See [`VerifierError`].
+    #[error("user {user:?}: {why}")]
+    Verifier {
+        /// Whose it is.
+        user: String,
+        /// What is wrong with it.
+        why: VerifierError,
+    },
+    /// Two lines of one user.
+    #[error("user {user:?} has a line already")]
+    SameUser {
+        /// Who.
+        user: String,
+    },
+}
+
+/// What is wrong with the text of a verifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum VerifierError {
+    /// Some other form.
+    #[error("what follows must have the form SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY")]
+    Form,
+    /// Not a number.
+    #[error("the iterations must be a whole number from {SCRAM_ITERATIONS_MIN} to {}", u32::MAX)]
+    Iterations,
+    /// Too easy to guess from (RFC 7677 section 4).
+    #[error("{0} iterations are too few, at least {SCRAM_ITERATIONS_MIN} are needed")]
+    TooFewIterations(u32),
+    /// Not base64, empty or too long.
+    #[error("the salt must be 1 to {SCRAM_SALT_BYTES_MAX} bytes in base64")]
+    Salt,
+    /// Not base64 of a SHA-256 hash.
+    #[error("StoredKey and ServerKey must be {KEY_BYTES} bytes each in base64")]
+    Key,
+}
+
+/// Why a text is no user name.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum UserNameError {
+    /// Nobody's name.
+    #[error("the user name is empty")]
+    Empty,
+    /// The colon ends the name in the file.
+    #[error("user name {0:?} holds a colon")]
+    Colon(String),
+    /// Would be a comment in the file.
+    #[error("user name {0:?} begins with #")]
+    Comment(String),
+    /// Cannot be told from the name without them.
+    #[error("user name {0:?} begins or ends with a blank")]
+    Blank(String),
+    /// Not allowed by SASLprep (RFC 4013).
+    #[error("user name {0:?} holds control or other forbidden characters")]
+    Forbidden(String),
+}
+
+impl Credentials {
+    /// Reads the text of a password file. A line is
+    /// `USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, the last three
+    /// in base64, or a comment that begins with `#`, or blank.
+    ///
+    /// # Errors
+    /// The first lines that are wrong, with their numbers.
+    pub fn parse(text: &str) -> Result<Self, Vec<(usize, LineError)>> {
+        let mut users = BTreeMap::new();
+        let mut errors = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            match parse_line(line) {
+                Ok(None) => {}
+                Ok(Some((user, _))) if users.contains_key(user) => {
+                    errors.push((index + 1, LineError::SameUser { user: user.to_owned() }));
+                }
+                Ok(Some((user, verifier))) => _ = users.insert(user.into(), verifier),
+                Err(error) => errors.push((index + 1, error)),
+            }
+            if errors.len() == LINE_ERRORS_MAX {
+                break;
+            }
+        }
+        if errors.is_empty() { Ok(Self(users)) } else { Err(errors) }
+    }
+
+    /// Whether nobody can authenticate.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The verifier of a user.
+    pub fn get(&self, user: &str) -> Option<&Verifier> {
+        self.0.get(user)
+    }
+
+    /// Whom a user that does not exist shall resemble: the next in the order of
+    /// names, always the same for a name. `None` if there is nobody.
+    pub fn neighbour(&self, user: &str) -> Option<&Verifier> {
+        let mut behind = self.0.range::<str, _>((Bound::Included(user), Bound::Unbounded));
+        behind.next().or_else(|| self.0.first_key_value()).map(|(_, verifier)| verifier)
+    }
+}
+
+/// Names only how many there are.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({} users)", self.0.len())
+    }
+}
+
+/// Shows no key.
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verifier({} iterations)", self.iterations)
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [salt, stored_key, server_key] =
+            [&*self.salt, &self.stored_key, &self.server_key].map(Base64::encode_string);
+        write!(f, "{SCHEME}{}:{salt}${stored_key}:{server_key}", self.iterations)
+    }
+}
+
+impl FromStr for Verifier {
+    type Err = VerifierError;
+
+    fn from_str(text: &str) -> Result<Self, VerifierError> {
+        let parts = text.strip_prefix(SCHEME).and_then(|rest| rest.split_once('$'));
+        let (hashing, keys) = parts.ok_or(VerifierError::Form)?;
+        let (iterations, salt) = hashing.split_once(':').ok_or(VerifierError::Form)?;
+        let (stored_key, server_key) = keys.split_once(':').ok_or(VerifierError::Form)?;
+        let iterations = iterations.parse().map_err(|_| VerifierError::Iterations)?;
+        if iterations < SCRAM_ITERATIONS_MIN {
+            return Err(VerifierError::TooFewIterations(iterations));
+        }
+        let salt = Base64::decode_vec(salt).map_err(|_| VerifierError::Salt)?;
+        if !(1..=SCRAM_SALT_BYTES_MAX).contains(&salt.len()) {
+            return Err(VerifierError::Salt);
+        }
+        let key = |text: &str| -> Result<[u8; KEY_BYTES], VerifierError> {
+            let bytes = Base64::decode_vec(text).map_err(|_| VerifierError::Key)?;
+            bytes.try_into().map_err(|_| VerifierError::Key)
+        };
+        let (stored_key, server_key) = (key(stored_key)?, key(server_key)?);
+        Ok(Self { iterations, salt: salt.into(), stored_key, server_key })
+    }
+}
+
+/// The one form of a user name that stands for all that look the same
+/// (SASLprep, RFC 4013).
+///
+/// # Errors
+/// It cannot be the name of a user.
+pub fn prepare_user_name(name: &str) -> Result<Cow<'_, str>, UserNameError> {
+    let wrong = |error: fn(String) -> UserNameError| Err(error(name.to_owned()));
+    let Ok(prepared) = stringprep::saslprep(name) else { return wrong(UserNameError::Forbidden) };
+    match &*prepared {
+        "" => Err(UserNameError::Empty),
+        text if text.contains(':') => wrong(UserNameError::Colon),
+        text if text.starts_with('#') => wrong(UserNameError::Comment),
+        text if text.trim() != text => wrong(UserNameError::Blank),
+        _ => Ok(prepared),
+    }
+}
+
+/// The user of a line of a password file; `None` for comments and blank lines.
+pub fn user_of_line(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let (user, _) = line.split_once(':').filter(|_| !line.starts_with('#'))?;
+    Some(user)
+}
+
+/// The text of a password file, and whether everybody on the machine can read it.
+///
+/// # Errors
+/// It cannot be read, is no text, or passes [`PASSWORD_FILE_BYTES_MAX`].
+pub fn read_password_file(path: &Path) -> io::Result<(String, bool)> {
+    let file = File::open(path)?;
+    let is_open_to_all = file.metadata()?.permissions().mode() & READABLE_BY_OTHERS != 0;
+    let mut bytes = Vec::new();
+    file.take(PASSWORD_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > PASSWORD_FILE_BYTES_MAX {
+        let why = format!("it is larger than {PASSWORD_FILE_BYTES_MAX} bytes");
+        return Err(io::Error::other(why));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8"))?;
+    Ok((text, is_open_to_all))
+}
+
+fn parse_line(line: &str) -> Result<Option<(&str, Verifier)>, LineError> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (user, verifier) = line.split_once(':').ok_or(LineError::NoUser)?;
+    let prepared = prepare_user_name(user)?;
+    if prepared != user {
+        let prepared = prepared.into_owned();
+        return Err(LineError::Unprepared { found: user.to_owned(), prepared });
+    }
+    match verifier.parse() {
+        Ok(verifier) => Ok(Some((user, verifier))),
+        Err(why) => Err(LineError::Verifier { user: user.to_owned(), why }),
+    }
+}
+
+const SCHEME: &str = "SCRAM-SHA-256$";
+
+/// Wrong lines that are told at a time; a file of another kind has one a line.
+const LINE_ERRORS_MAX: usize = 10;
+
+const READABLE_BY_OTHERS: u32 = 0o004;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
+    const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn line(user: &str) -> String {
+        format!("{user}:SCRAM-SHA-256$4096:{SALT}${KEY}:{KEY}")
+    }
+
+    fn errors(text: &str) -> Vec<String> {
+        let errors = Credentials::parse(text).unwrap_err();
+        errors.into_iter().map(|(number, error)| format!("{number}: {error}")).collect()
+    }
+
+    #[test]
+    fn a_file_has_users_comments_and_blank_lines() {
+        let text = format!("# users\n\n  {}  \r\n#old:x\n{}", line("ann"), line("bob ray"));
+        let users = Credentials::parse(&text).unwrap();
+        let ann = users.get("ann").unwrap();
+        assert_eq!((ann.iterations, ann.salt.len(), ann.stored_key[31]), (4096, 16, 31));
+        assert_eq!(format!("ann:{ann}"), line("ann"));
+        assert!(users.get("bob ray").is_some() && users.get("old").is_none());
+        assert_eq!(format!("{users:?} {ann:?}"), "Credentials(2 users) Verifier(4096 iterations)");
+        assert!(Credentials::parse("# nobody\n").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_neighbour_is_the_next_name() {
+        assert_eq!(Credentials::default().neighbour("x"), None);
+        let text = format!("{}\n{}", line("b"), line("d").replace("4096", "5000"));
+        let users = Credentials::parse(&text).unwrap();
+        for (name, iterations) in [("a", 4096), ("c", 5000), ("e", 4096), ("", 4096)] {
+            assert_eq!(users.neighbour(name).unwrap().iterations, iterations, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_line_is_told_with_its_number() {
+        let form =
+            "what follows must have the form SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY";
+        let salt = "the salt must be 1 to 64 bytes in base64";
+        let key = "StoredKey and ServerKey must be 32 bytes each in base64";
+        let iterations = "the iterations must be a whole number from 4096 to 4294967295";
+        for (line, expected) in [
+            (
+                "ann".to_owned(),
+                "must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY"
+                    .to_owned(),
+            ),
+            (line(""), "the user name is empty".to_owned()),
+            (
+                line("a\u{7}"),
+                "user name \"a\\u{7}\" holds control or other forbidden characters".to_owned(),
+            ),
+            (line("a "), "user name \"a \" begins or ends with a blank".to_owned()),
+            (
+                line("\u{2168}"),
+                "user name \"\u{2168}\" must be written as \"IX\", which clients send (SASLprep)"
+                    .to_owned(),
+            ),
+            ("ann:plain".to_owned(), format!("user \"ann\": {form}")),
+            (line("ann").replace("256", "1"), format!("user \"ann\": {form}")),
+            (line("ann").replace("4096:", "4096"), format!("user \"ann\": {form}")),
+            (line("ann").replace("=:", "="), format!("user \"ann\": {form}")),
+            (line("ann").replace("4096", "many"), format!("user \"ann\": {iterations}")),
+            (line("ann").replace("4096", "-1"), format!("user \"ann\": {iterations}")),
+            (
+                line("ann").replace("4096", "4095"),
+                "user \"ann\": 4095 iterations are too few, at least 4096 are needed".to_owned(),
+            ),
+            (line("ann").replace(SALT, ""), format!("user \"ann\": {salt}")),
+            (line("ann").replace(SALT, "W22Z*"), format!("user \"ann\": {salt}")),
+            (line("ann").replace(SALT, &"AAAA".repeat(22)), format!("user \"ann\": {salt}")),
+            (line("ann").replace(KEY, SALT), format!("user \"ann\": {key}")),
+            (line("ann") + "x", format!("user \"ann\": {key}")),
+        ] {
+            assert_eq!(errors(&format!("\n{line}")), [format!("2: {expected}")]);
+        }
+        let twice = format!("{}\n{}", line("ann"), line("ann"));
+        assert_eq!(errors(&twice), ["2: user \"ann\" has a line already"]);
+        assert_eq!(errors(&"x\n".repeat(50)).len(), LINE_ERRORS_MAX);
+    }
+
+    #[test]
+    fn names_that_the_file_cannot_hold_are_refused() {
+        assert_eq!(prepare_user_name("").unwrap_err(), UserNameError::Empty);
+        for name in ["a:b", "#a", " a", "a\n", "a\u{0}"] {
+            assert!(prepare_user_name(name).is_err(), "{name:?}");
+        }
+        assert_eq!(prepare_user_name("I\u{ad}X").unwrap(), "IX");
+        assert_eq!(prepare_user_name("Jürgen Ö").unwrap(), "Jürgen Ö");
+    }
+}
