@@ -100,6 +100,16 @@ impl Publication {
         self.bytes.len()
     }
 
+    /// The same message with another end. Shares the bytes.
+    pub fn expiring_at(&self, expires_at: Time) -> Arc<Self> {
+        Arc::new(Self { bytes: self.bytes.clone(), expires_at: Some(expires_at), ..*self })
+    }
+
+    /// When it is no longer worth delivering.
+    pub const fn expires_at(&self) -> Option<Time> {
+        self.expires_at
+    }
+
     /// Whether its Message Expiry Interval has passed.
     pub fn is_expired(&self, now: Time) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
@@ -152,11 +162,6 @@ impl<'a> SplitProperties<'a> {
     /// The block that travels with the message.
     pub fn travelling(&self) -> Properties<'_> {
         self.rebuilt.as_ref().map_or(self.received, PropertyBuf::as_properties)
-    }
-
-    /// When a message that arrived `now` expires.
-    pub fn expires_at(&self, now: Time) -> Option<Time> {
-        self.message_expiry_secs.map(|secs| now.plus_secs(u64::from(secs)))
     }
 }
 

@@ -94,6 +94,20 @@ pub const RETAINED_PAGE_VISITS: usize = 4096;
 /// Pages handled for sessions that are ready, in one call of `Broker::advance`.
 pub const RETAINED_PAGES_PER_TURN: usize = 1;
 
+/// Stored retained messages looked at in one portion of the search for expired ones, which goes on
+/// after [`RETAINED_SWEEP_MILLIS`], or when a message finds the store full.
+pub const RETAINED_SWEEP_VISITS: usize = 4096;
+/// See [`RETAINED_SWEEP_VISITS`].
+pub const RETAINED_SWEEP_MILLIS: u64 = 1_000;
+
+/// Longest delay of a delayed publication, 49 days. A longer one makes the topic invalid (0x90).
+pub const DELAY_SECS_MAX: u32 = 4_294_967;
+/// Delayed publications that are published in one call of `Broker::advance`. The next call goes on.
+pub const DELAYED_PER_TURN: usize = 256;
+
+/// Wildcards of a rewrite rule's filter that its template can name: `$1` to `$9`.
+pub const REWRITE_WILDCARDS_MAX: usize = 9;
+
 /// Traces under way on one shard, finished ones that wait for their log line included.
 /// Past it a publication is not traced (counted).
 pub const TRACES_MAX: usize = 64;

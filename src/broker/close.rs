@@ -6,13 +6,12 @@ use std::io;
 use crate::{
     base::{ConnId, SessionKey, Time},
     codec::{ConnAck, DecodeError, Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version},
-    message::Message,
     session::Session,
     topic::{FilterError, Member},
 };
 
 use super::timers::Timer;
-use super::{Broker, Effect, Flow, connection::Connection, mesh::Mesh, packet_log, route::Lazy};
+use super::{Broker, Effect, Flow, connection::Connection, mesh::Mesh, packet_log};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -246,20 +245,14 @@ impl Broker {
     fn publish_will(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(will) = session.will.take() else { return };
-        let expiry_secs = will.message_expiry_secs;
-        let expires_at = expiry_secs.map(|secs| self.now.plus_secs(u64::from(secs)));
-        let message = Message { expires_at, ..will.publication.message() };
+        let message = will.publication.message();
         tracing::debug!(
             target: packet_log::TARGET,
             client = %session.client,
             topic = %message.topic,
             "Publishing will"
         );
-        let mut publication = Lazy::new(message);
-        self.route(&mut publication, Some(key));
-        if message.retain {
-            self.retain(&mut publication);
-        }
+        self.dispatch(key, message, will.message_expiry_secs);
     }
 
     /// The last packet for the client. A CONNACK that refuses, or a DISCONNECT,

@@ -11,6 +11,7 @@ use crate::{
     config::RedirectWhen,
     message::{Message, Publication, SplitProperties},
     session::{Session, Will as StoredWill},
+    topic::ClientNames,
 };
 
 use super::{
@@ -18,8 +19,8 @@ use super::{
     authenticate::{AuthFields, Authentication, push_fields},
     close::Cause,
     connection::Connection,
+    destination::Refusal,
     packet_log,
-    publish::is_reserved,
     topic_aliases::ToClient,
 };
 
@@ -98,7 +99,7 @@ impl Broker {
         proven: Option<Proven>,
     ) -> Flow {
         let properties = ConnectProperties::new(connect);
-        if let Err((reason, why)) = self.admit(conn, connect, proven.is_some()) {
+        if let Err((reason, why)) = self.admit(conn, &client, connect, proven.as_ref()) {
             return self.refuse(conn, reason, why);
         }
         if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
@@ -159,11 +160,12 @@ impl Broker {
     fn admit(
         &self,
         conn: ConnId,
+        client: &ClientId,
         connect: &Connect<'_>,
-        is_proven: bool,
+        proven: Option<&Proven>,
     ) -> Result<(), (ReasonCode, &'static str)> {
         let origin = self.connections.get(conn).map(|connection| connection.origin);
-        if !is_proven
+        if proven.is_none()
             && !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local))
         {
             return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
@@ -175,10 +177,12 @@ impl Broker {
         if will.retain && !self.policy.limits.retain_available {
             return Err((ReasonCode::RetainNotSupported, "retained will"));
         }
-        if is_reserved(will.topic) {
-            return Err((ReasonCode::NotAuthorized, "will on a reserved topic"));
-        }
-        Ok(())
+        let user = user_name(connect, proven).unwrap_or_default();
+        let names = ClientNames { client: client.as_str(), user };
+        self.check_will(names, will.topic).map_err(|refusal| match refusal {
+            Refusal::Reserved => (refusal.reason(), "will on a reserved topic"),
+            Refusal::Invalid => (refusal.reason(), "will on a topic that cannot be published to"),
+        })
     }
 
     /// Whether clients are told to use another server on that occasion.
@@ -238,6 +242,7 @@ impl Broker {
         });
         if let Some(session) = self.sessions.get_mut(key) {
             session.conn = Some(conn);
+            session.user_name = user_name(connect, granted.proven.as_ref()).map(Into::into);
             session.expiry_secs = granted.session_expiry_secs;
             session.expires_at = None;
             session.will = will;
@@ -257,10 +262,9 @@ impl Broker {
             connection.last_packet_at = self.now;
             let deadline = connection.silent_until();
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
-            let proven = granted.proven.as_ref().map(|proven| &*proven.user);
-            connection.authentication = proven
-                .map(|user| Box::new(Authentication::Connected { user: user.into(), again: None }));
-            let user = proven.or(connect.user_name).unwrap_or_default();
+            connection.authentication = granted.proven.as_ref().map(|proven| {
+                Box::new(Authentication::Connected { user: proven.user.clone(), again: None })
+            });
             tracing::info!(
                 client = %connect_name(&self.sessions, key),
                 peer = %connection.origin.peer,
@@ -268,7 +272,7 @@ impl Broker {
                 clean_start = connect.clean_start,
                 keep_alive_secs = granted.keep_alive_secs,
                 session_present = granted.session_present,
-                user,
+                user = user_name(connect, granted.proven.as_ref()).unwrap_or_default(),
                 "client connected"
             );
         }
@@ -418,6 +422,11 @@ impl ConnectProperties {
         }
         found
     }
+}
+
+/// Who the client is: what it has proven, otherwise what it says.
+fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'a str> {
+    proven.map(|proven| &*proven.user).or(connect.user_name)
 }
 
 fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {

@@ -22,11 +22,15 @@ pub enum DropReason {
     RetainedFull,
     /// Published to a topic that only the server publishes to.
     ReservedTopic,
+    /// Published to a malformed `$delayed/...`, or to what a rewrite rule makes no Topic Name of.
+    InvalidTopic,
+    /// `delayed_messages_max` or `delayed_bytes_max` is reached.
+    DelayedFull,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::QueueMessages,
         Self::QueueBytes,
         Self::SlowConsumer,
@@ -35,6 +39,8 @@ impl DropReason {
         Self::NoMember,
         Self::RetainedFull,
         Self::ReservedTopic,
+        Self::InvalidTopic,
+        Self::DelayedFull,
     ];
 
     /// Its name in logs and counters.
@@ -48,6 +54,8 @@ impl DropReason {
             Self::NoMember => "no_shared_member",
             Self::RetainedFull => "retained_max",
             Self::ReservedTopic => "reserved_topic",
+            Self::InvalidTopic => "topic_name_invalid",
+            Self::DelayedFull => "delayed_max",
         }
     }
 }
@@ -87,6 +95,7 @@ pub struct Summary {
     pub(super) connections: usize,
     pub(super) sessions: usize,
     pub(super) retained: usize,
+    pub(super) delayed: usize,
 }
 
 impl Summary {
@@ -102,10 +111,10 @@ impl fmt::Display for Summary {
             self.counters;
         write!(
             f,
-            "connections={} sessions={} retained={} connects={connects} refused={refused} \
-             publishes_received={publishes_received} publishes_sent={publishes_sent} \
-             forwarded={forwarded}",
-            self.connections, self.sessions, self.retained
+            "connections={} sessions={} retained={} delayed={} connects={connects} \
+             refused={refused} publishes_received={publishes_received} \
+             publishes_sent={publishes_sent} forwarded={forwarded}",
+            self.connections, self.sessions, self.retained, self.delayed
         )?;
         for reason in DropReason::ALL {
             let count = self.counters.drops(reason);

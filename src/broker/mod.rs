@@ -11,6 +11,8 @@ mod close;
 mod connect;
 mod connection;
 mod counters;
+mod delayed;
+mod destination;
 mod mesh;
 mod packet_log;
 mod publish;
@@ -18,6 +20,7 @@ mod retain;
 mod route;
 mod sessions;
 mod subscribe;
+mod sweep;
 mod timers;
 mod topic_aliases;
 mod trace;
@@ -34,10 +37,12 @@ pub use trace::{Stage, Trace, TraceId, TraceSetup, Tracer};
 use self::{
     close::Cause,
     connection::Connections,
+    delayed::Delayed,
     mesh::Peers,
     route::WireForm,
     sessions::Sessions,
     subscribe::PendingSubAck,
+    sweep::Sweep,
     timers::{Timer, Timers},
 };
 use crate::{
@@ -46,7 +51,7 @@ use crate::{
     codec::{self, Frame, Packet, ReasonCode, next_frame},
     config::Policy,
     message::Publication,
-    topic::{Cursor, Index, Matches, Retained},
+    topic::{Index, Matches, Retained},
 };
 
 /// What a shard's broker is made of.
@@ -114,8 +119,9 @@ pub struct Broker {
     index: Index,
     retained: Retained<Arc<Publication>>,
     retained_bytes: u64,
-    /// Where the search for expired retained messages goes on.
-    swept_to: Option<Cursor>,
+    /// The search for expired retained messages.
+    sweep: Sweep,
+    delayed: Delayed,
     peers: Peers,
     timers: Timers,
     effects: VecDeque<Effect>,
@@ -136,6 +142,8 @@ pub struct Broker {
     matches: Matches,
     /// Reused while a publication is encoded for several subscribers.
     wire_form: WireForm,
+    /// Reused while a topic or filter is rewritten.
+    rewritten: String,
     tracer: Option<Box<Tracer>>,
 }
 
@@ -165,7 +173,8 @@ impl Broker {
             index: Index::new(seed),
             retained: Retained::new(seed),
             retained_bytes: 0,
-            swept_to: None,
+            sweep: Sweep::default(),
+            delayed: Delayed::default(),
             peers: Peers::new(shard, shards),
             timers: Timers::default(),
             effects: VecDeque::new(),
@@ -178,6 +187,7 @@ impl Broker {
             ready_fetches: VecDeque::new(),
             matches: Matches::default(),
             wire_form: WireForm::default(),
+            rewritten: String::new(),
             tracer,
         }
     }
@@ -231,8 +241,10 @@ impl Broker {
                     self.connection_timer(ConnId { slot, generation });
                 }
                 Timer::Session(key) => self.session_timer(key),
+                Timer::Sweep => self.sweep_timer(),
             }
         }
+        self.publish_due();
         self.resume_paused();
         for _ in 0..limits::RETAINED_PAGES_PER_TURN {
             let Some(key) = self.ready_fetches.pop_front() else { break };
@@ -247,7 +259,7 @@ impl Broker {
             return Some(self.now);
         }
         let trace_due = self.tracer.as_ref().and_then(|tracer| tracer.next_deadline());
-        [self.timers.next(), trace_due].into_iter().flatten().min()
+        [self.timers.next(), self.next_delayed(), trace_due].into_iter().flatten().min()
     }
 
     /// The next thing that the shell has to do.
@@ -321,6 +333,7 @@ impl Broker {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             retained: self.retained.len(),
+            delayed: self.delayed.len(),
         }
     }
 

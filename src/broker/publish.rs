@@ -6,11 +6,10 @@ use crate::{
     codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
     message::{Message, SplitProperties},
     session::AckError,
-    topic::TopicName,
 };
 
 use super::{
-    Broker, DropReason, Flow,
+    Broker, Flow,
     ack_line::{AppliedBy, PublishAck},
     close::Cause,
     packet_log,
@@ -40,21 +39,15 @@ impl Broker {
                 Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
             }
         }
-        let topic = topic.name();
-        let (reason, waits_for) = if is_reserved(topic) {
-            self.count_session_drop(key, DropReason::ReservedTopic, publish.qos);
-            (ReasonCode::NotAuthorized, None)
-        } else {
-            let message = Message {
-                topic,
-                properties: split.travelling(),
-                payload: publish.payload,
-                qos: publish.qos,
-                retain: publish.retain,
-                expires_at: split.expires_at(self.now),
-            };
-            self.take_over(key, message)
+        let message = Message {
+            topic: topic.name(),
+            properties: split.travelling(),
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at: None,
         };
+        let (reason, waits_for) = self.dispatch(key, message, split.message_expiry_secs);
         if let Some(id) = publish.packet_id {
             if reason.is_error()
                 && let Some(session) = self.sessions.get_mut(key)
@@ -176,14 +169,14 @@ impl Broker {
 
     /// Routes and retains a message. Returns the reason code of its
     /// acknowledgement and what that has to wait for.
-    fn take_over(
+    pub(super) fn take_over(
         &mut self,
         key: SessionKey,
-        message: Message<'_>,
+        mut publication: Lazy<'_>,
     ) -> (ReasonCode, Option<AppliedBy>) {
-        let mut publication = Lazy::new(message);
         let has_takers = self.route(&mut publication, Some(key));
-        let waits_for = if message.retain { self.retain(&mut publication) } else { None };
+        let retain = publication.message.retain;
+        let waits_for = if retain { self.retain(&mut publication) } else { None };
         let reason = match has_takers {
             true => ReasonCode::Success,
             false => ReasonCode::NoMatchingSubscribers,
@@ -283,11 +276,3 @@ impl Broker {
         Flow::Continue
     }
 }
-
-/// Topics that only the server publishes to.
-pub(super) fn is_reserved(topic: TopicName<'_>) -> bool {
-    let first = topic.levels().next().unwrap_or_default();
-    RESERVED_LEVELS.contains(&first)
-}
-
-const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::{
     base::{QoS, SessionKey, ShardId, limits},
     message::{Message, Publication},
-    topic::TopicFilter,
 };
 
 use super::{
@@ -21,12 +20,30 @@ impl Broker {
     /// before that holds for every new subscriber.
     pub(super) fn retain(&mut self, publication: &mut Lazy<'_>) -> Option<AppliedBy> {
         let home = self.home_of_topic(publication.message.topic.as_str());
-        let publication = publication.keep();
+        let publication = self.kept_copy(publication);
         if home != self.shard {
             return Some(self.peers.send_retain(home, publication));
         }
         self.store_retained(publication);
         None
+    }
+
+    /// What is stored of a message: itself, one that ends earlier by a rule of `retained_ttl`, or,
+    /// where that keeps nothing, one that clears the topic so that no older one stands for it.
+    fn kept_copy(&self, publication: &mut Lazy<'_>) -> Arc<Publication> {
+        let message = publication.message;
+        let rules = &self.policy.retained_ttl;
+        let Some(rule) = rules.iter().find(|rule| rule.filter.matches(message.topic)) else {
+            return publication.keep();
+        };
+        if rule.secs == 0 {
+            return Publication::new(&Message { payload: &[], ..message });
+        }
+        let ends_at = self.now.plus_secs(u64::from(rule.secs));
+        match message.expires_at {
+            Some(at) if at <= ends_at => publication.keep(),
+            _ => publication.keep().expiring_at(ends_at),
+        }
     }
 
     /// Stores or, with an empty payload, removes a retained message whose home is here.
@@ -35,7 +52,7 @@ impl Broker {
         let topic = message.topic;
         let replaced = if message.payload.is_empty() {
             self.retained.remove(topic)
-        } else if self.retained_is_full(&message) && !self.drop_expired(&message) {
+        } else if self.is_full_of_unexpired(&message) {
             self.counters.count_drop(DropReason::RetainedFull);
             let count = self.counters.drops(DropReason::RetainedFull);
             if count.is_power_of_two() {
@@ -45,6 +62,7 @@ impl Broker {
             self.retained.remove(topic)
         } else {
             self.retained_bytes += publication.size() as u64;
+            self.note_retained_expiry(publication.expires_at());
             self.retained.set(topic, publication.clone())
         };
         self.retained_bytes -= replaced.map_or(0, |old| old.size() as u64);
@@ -168,24 +186,16 @@ impl Broker {
         RetainedPage { session, tag, publications, next }
     }
 
-    /// Looks through some of the retained messages for expired ones; true if
-    /// there is room for `message` then. The next call goes on where this one ends.
-    fn drop_expired(&mut self, message: &Message<'_>) -> bool {
-        let Ok(all) = TopicFilter::parse("#") else { return false };
-        let mut expired = Vec::new();
-        let after = self.swept_to.take();
-        let visits = limits::RETAINED_PAGE_VISITS;
-        self.swept_to = self.retained.page(&all, after.as_ref(), visits, &mut |_, publication| {
-            if publication.is_expired(self.now) {
-                expired.push(publication.clone());
-            }
-            true
-        });
-        self.remove_retained(&expired);
-        !self.retained_is_full(message)
+    /// Whether there is no room for `message`, not even after a look for expired ones.
+    fn is_full_of_unexpired(&mut self, message: &Message<'_>) -> bool {
+        if !self.retained_is_full(message) {
+            return false;
+        }
+        self.sweep_retained();
+        self.retained_is_full(message)
     }
 
-    fn remove_retained(&mut self, publications: &[Arc<Publication>]) {
+    pub(super) fn remove_retained(&mut self, publications: &[Arc<Publication>]) {
         for publication in publications {
             self.retained.remove(publication.message().topic);
             self.retained_bytes -= publication.size() as u64;

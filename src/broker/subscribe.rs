@@ -49,20 +49,27 @@ impl Broker {
             return self.close(conn, Cause::Refused(reason, "Subscription Identifier"));
         }
         // All or nothing: no filter takes effect if one is malformed.
-        let mut filters: SmallVec<[(SubscribeFilter<'_>, TopicFilter); 4]> = SmallVec::new();
+        let mut filters: SmallVec<[(SubscribeFilter<'_>, Option<TopicFilter>); 4]> =
+            SmallVec::new();
         for asked in subscribe.filters() {
             match TopicFilter::parse(asked.filter) {
-                Ok(filter) => filters.push((asked, filter)),
+                Ok(filter) => filters.push((asked, self.read_filter(key, filter))),
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
         }
-        if is_v5 && let Some(reason) = filters.iter().find_map(|(_, one)| self.unavailable(one)) {
+        let mut known = filters.iter().filter_map(|(_, filter)| filter.as_ref());
+        if is_v5 && let Some(reason) = known.find_map(|filter| self.unavailable(filter)) {
             return self.close(conn, Cause::Refused(reason, "told so in CONNACK"));
         }
         let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
         let mut fetches: SmallVec<[Fetch; 1]> = SmallVec::new();
         for (asked, filter) in filters {
-            let reason = self.add_subscription(key, &asked, filter, identifier, &mut fetches);
+            let reason = match filter {
+                Some(filter) => {
+                    self.add_subscription(key, &asked, filter, identifier, &mut fetches)
+                }
+                None => ReasonCode::TopicFilterInvalid,
+            };
             reasons.push(reason.0);
         }
         let stamp = self.peers.index_stamp();
@@ -88,22 +95,24 @@ impl Broker {
         if unsubscribe.filters().count() > self.policy.limits.subscriptions_max as usize {
             return self.close(conn, too_many_filters());
         }
-        let mut filters: SmallVec<[TopicFilter; 4]> = SmallVec::new();
+        let mut filters: SmallVec<[Option<TopicFilter>; 4]> = SmallVec::new();
         for text in unsubscribe.filters() {
             match TopicFilter::parse(text) {
-                Ok(filter) => filters.push(filter),
+                Ok(filter) => filters.push(self.read_filter(key, filter)),
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
         }
         let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
         for filter in &filters {
             let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
-            let reason = if session.subscriptions.remove(filter) {
-                session.fetches.remove(filter);
-                self.remove_subscription(key, filter);
-                ReasonCode::Success
-            } else {
-                ReasonCode::NoSubscriptionExisted
+            let reason = match filter {
+                Some(filter) if session.subscriptions.remove(filter) => {
+                    session.fetches.remove(filter);
+                    self.remove_subscription(key, filter);
+                    ReasonCode::Success
+                }
+                Some(_) => ReasonCode::NoSubscriptionExisted,
+                None => ReasonCode::TopicFilterInvalid,
             };
             reasons.push(reason.0);
         }

@@ -1,5 +1,5 @@
-//! Deadlines of connections and sessions, at most one for each: setting it
-//! again replaces it, so their number is bounded by what they are about.
+//! Deadlines of connections and sessions, at most one for each, and of the search for expired
+//! retained messages: setting it again replaces it, so their number is bounded by what they are about.
 //!
 //! An ordered set rather than a wheel of slots: nothing ticks while nothing is
 //! due, an expiry of years costs what one of seconds does, and a deadline is
@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Connection { slot: u32, generation: u32 },
     /// A will is due or the session expires.
     Session(SessionKey),
+    /// Retained messages may have expired.
+    Sweep,
 }
 
 impl From<ConnId> for Timer {

@@ -8,6 +8,7 @@ mod address;
 mod keys;
 mod passwords;
 mod problem;
+mod rules;
 mod source;
 mod table;
 
@@ -21,9 +22,12 @@ use std::{
 
 use tracing::Level;
 
-use crate::base::{
-    QoS,
-    limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
+use crate::{
+    base::{
+        QoS,
+        limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
+    },
+    topic::RewriteRule,
 };
 
 pub use address::ListenAddress;
@@ -33,6 +37,7 @@ pub use passwords::{
     read_password_file, user_of_line,
 };
 pub use problem::{ConfigErrors, Problem};
+pub use rules::RetainedTtl;
 pub use source::{Flag, Sources};
 
 use address::Endpoint;
@@ -75,6 +80,10 @@ pub struct Policy {
     pub response_information: Option<Box<str>>,
     /// Who can prove an identity.
     pub credentials: Arc<Credentials>,
+    /// What topics and filters of clients are read as; the first rule that matches holds.
+    pub rewrite: Vec<RewriteRule>,
+    /// How long retained messages are kept at most; the first rule that matches holds.
+    pub retained_ttl: Vec<RetainedTtl>,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -176,6 +185,10 @@ pub struct Limits {
     pub retained_messages_max: u64,
     /// Bytes of retained messages on this process; the same.
     pub retained_bytes_max: u64,
+    /// Delayed publications on this process, an even part on each shard; more are refused with 0x97.
+    pub delayed_messages_max: u64,
+    /// Bytes of delayed publications on this process; the same.
+    pub delayed_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -202,6 +215,8 @@ impl Default for Limits {
             subscriptions_max: 10_000,
             retained_messages_max: 10_000_000,
             retained_bytes_max: 4 * 1024 * 1024 * 1024,
+            delayed_messages_max: 1_000_000,
+            delayed_bytes_max: 1024 * 1024 * 1024,
         }
     }
 }
@@ -244,6 +259,8 @@ impl Config {
             redirect,
             response_information,
             password_file,
+            rewrite,
+            retained_ttl,
             limits,
         } = settings;
         let anonymous = match allow_anonymous {
@@ -270,6 +287,8 @@ impl Config {
             policy: Policy {
                 anonymous,
                 credentials: Arc::new(credentials),
+                rewrite,
+                retained_ttl,
                 redirect: server_reference
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
@@ -357,6 +376,8 @@ struct Settings {
     redirect: RedirectWhen,
     response_information: Option<Box<str>>,
     password_file: Option<PathBuf>,
+    rewrite: Vec<RewriteRule>,
+    retained_ttl: Vec<RetainedTtl>,
     limits: Limits,
 }
 
@@ -374,6 +395,8 @@ impl Default for Settings {
             redirect: RedirectWhen::default(),
             response_information: None,
             password_file: None,
+            rewrite: Vec::new(),
+            retained_ttl: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -8,7 +8,8 @@ use tracing::Level;
 
 use super::{
     DEFAULT_LISTEN, LogFormat, RedirectWhen,
-    keys::{Key, Kind},
+    keys::{Key, Kind, List},
+    rules,
 };
 use crate::base::{
     QoS,
@@ -189,6 +190,34 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Response Information for MQTT 5.0 clients that request it, usually the topic that \
               their Response Topics are to begin with. `%c` stands for the client identifier.",
     },
+    Key {
+        name: "rewrite",
+        kind: Kind::List(List {
+            form: "rules such as \"publish a/+/# => b/$1/%c/$2\"",
+            clear: |settings| settings.rewrite.clear(),
+            add: |settings, text| {
+                settings.rewrite.push(rules::rewrite_rule(text)?);
+                Ok(())
+            },
+        }),
+        show: |settings| count(settings.rewrite.len()),
+        doc: "Rules for what clients' topics are read as: `publish`, `subscribe` or `all`, a topic \
+              filter, and what a topic that matches becomes. The first rule that matches holds.",
+    },
+    Key {
+        name: "retained_ttl",
+        kind: Kind::List(List {
+            form: "rules such as \"a/# => 3600\"",
+            clear: |settings| settings.retained_ttl.clear(),
+            add: |settings, text| {
+                settings.retained_ttl.push(rules::retained_ttl(text)?);
+                Ok(())
+            },
+        }),
+        show: |settings| count(settings.retained_ttl.len()),
+        doc: "Longest time in seconds that retained messages are kept, by topic filter; the first \
+              rule that matches holds. 0 keeps none. A shorter Message Expiry Interval stays.",
+    },
     limit!(
         packet_bytes_max,
         PACKET_BYTES_MIN..=PACKET_BYTES,
@@ -295,4 +324,23 @@ pub(super) static KEYS: &[Key] = &[
         "Bytes of retained messages of the process. Beyond it messages are delivered but not \
          retained."
     ),
+    limit!(
+        delayed_messages_max,
+        0..=I64,
+        "Delayed publications (`$delayed/SECONDS/TOPIC`) of the process; each shard has an even part \
+         of them. Further ones are refused with reason code 0x97; with 0 all are."
+    ),
+    limit!(
+        delayed_bytes_max,
+        0..=I64,
+        "Bytes (payload, topic, properties) of delayed publications of the process; the same."
+    ),
 ];
+
+/// How a list of rules is shown: the rules themselves have no text any more.
+fn count(rules: usize) -> String {
+    match rules {
+        0 => "none".to_owned(),
+        rules => format!("{rules} rules"),
+    }
+}

@@ -4,6 +4,7 @@ use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
 use crate::base::limits::PASSWORD_FILE_BYTES_MAX;
+use crate::topic::{RewriteScope, TopicFilter};
 
 /// Machine with three CPUs on which `localhost` and `lan` resolve.
 fn machine() -> Machine {
@@ -107,6 +108,8 @@ fn every_key_can_stand_in_the_file() {
         server_reference = "b:1883"
         redirect = "full"
         response_information = "answers/%c"
+        rewrite = ["publish a/+ => b/$1", "all  #  =>  %u/$1"]
+        retained_ttl = ["a/# => 0", "+/# => 4294967295"]
         [limits]
         packet_bytes_max = 268_435_460
         receive_maximum = 1
@@ -129,6 +132,8 @@ fn every_key_can_stand_in_the_file() {
         subscriptions_max = 6
         retained_messages_max = 7
         retained_bytes_max = 8
+        delayed_messages_max = 0
+        delayed_bytes_max = 10
         "#,
     );
     let address = |text: &str| text.parse().unwrap();
@@ -155,6 +160,14 @@ fn every_key_can_stand_in_the_file() {
             }),
             response_information: Some("answers/%c".into()),
             credentials: Arc::default(),
+            rewrite: vec![
+                RewriteRule::new(RewriteScope::Publish, "a/+", "b/$1").unwrap(),
+                RewriteRule::new(RewriteScope::All, "#", "%u/$1").unwrap(),
+            ],
+            retained_ttl: vec![
+                RetainedTtl { filter: TopicFilter::parse("a/#").unwrap(), secs: 0 },
+                RetainedTtl { filter: TopicFilter::parse("+/#").unwrap(), secs: u32::MAX },
+            ],
             limits: Limits {
                 packet_bytes_max: 268_435_460,
                 receive_maximum: 1,
@@ -177,6 +190,8 @@ fn every_key_can_stand_in_the_file() {
                 subscriptions_max: 6,
                 retained_messages_max: 7,
                 retained_bytes_max: 8,
+                delayed_messages_max: 0,
+                delayed_bytes_max: 10,
             },
         },
     };
@@ -344,6 +359,71 @@ fn bad_values_name_the_key_and_what_is_allowed() {
     let long = format!("shards = \"{}\"", "é".repeat(200));
     let expected = format!("F:1: shards = \"{}..., but", "é".repeat(59));
     assert!(file(&long).unwrap_err()[0].starts_with(&expected));
+}
+
+#[test]
+fn wrong_rules_say_what_is_wrong() {
+    const REWRITE: &str = r#"rules such as "publish a/+/# => b/$1/%c/$2""#;
+    const TTL: &str = r#"rules such as "a/# => 3600""#;
+    for (key, form, rule, why) in [
+        ("rewrite", REWRITE, "all a", r#"it has no " => " with blanks around it"#),
+        (
+            "rewrite",
+            REWRITE,
+            "pub a => b",
+            r#"it starts with "pub" instead of publish, subscribe or all"#,
+        ),
+        ("rewrite", REWRITE, "all => b", "its filter is no topic filter: topic filter is empty"),
+        (
+            "rewrite",
+            REWRITE,
+            "all a# => b",
+            "its filter is no topic filter: wildcard does not fill a level, or # is not the last",
+        ),
+        (
+            "rewrite",
+            REWRITE,
+            "all $share/g/a => b",
+            "its filter must not start with $share/: a share name is kept without a rule",
+        ),
+        (
+            "rewrite",
+            REWRITE,
+            "all +/+ => $3",
+            "$3 stands for a wildcard that its filter does not have (it has 2)",
+        ),
+        (
+            "rewrite",
+            REWRITE,
+            "publish a => b/#",
+            "its template makes no topic name: topic holds a wildcard",
+        ),
+        ("retained_ttl", TTL, "a", r#"it has no " => " with blanks around it"#),
+        ("retained_ttl", TTL, "a/#/b => 1", "wildcard does not fill a level, or # is not the last"),
+        ("retained_ttl", TTL, "$share/g/a => 1", "nothing is retained for a shared subscription"),
+        ("retained_ttl", TTL, "a => +1", "its seconds are no whole number up to 4294967295"),
+        (
+            "retained_ttl",
+            TTL,
+            "a => 4294967296",
+            "its seconds are no whole number up to 4294967295",
+        ),
+    ] {
+        let text = format!("{key} = [\n'{rule}']");
+        let expected = format!("F:2: {key}: {rule:?}: {why}; it must be a list of {form}");
+        check_errors(&Given { file: &text, ..Given::default() }, &[&expected]);
+    }
+    check_errors(
+        &Given { file: "rewrite = [1]", ..Given::default() },
+        &[&format!("F:1: rewrite = [1], but it must be a list of {REWRITE}")],
+    );
+    // One text is a list of one, and the later source replaces the list.
+    let given = Given {
+        file: "rewrite = ['publish a => b', 'publish b => c']",
+        sets: &["rewrite=all c => d", "retained_ttl="],
+        ..Given::default()
+    };
+    assert_eq!(given.load().unwrap().policy.rewrite.len(), 1);
 }
 
 #[test]

@@ -26,6 +26,8 @@ use crate::{
 pub struct Session {
     /// Whose it is.
     pub client: ClientId,
+    /// User Name of its present or last connection.
+    pub user_name: Option<Box<str>>,
     /// The connection that serves it now.
     pub conn: Option<ConnId>,
     /// Filters the client is subscribed to.
@@ -53,6 +55,7 @@ impl Session {
     pub fn new(client: ClientId) -> Self {
         Self {
             client,
+            user_name: None,
             conn: None,
             subscriptions: Subscriptions::default(),
             inbox: Inbox::default(),

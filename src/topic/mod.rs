@@ -7,6 +7,7 @@ mod index;
 mod name;
 mod order;
 mod retained;
+mod rewrite;
 mod roster;
 mod share;
 mod slab;
@@ -22,3 +23,4 @@ pub use index::{
 };
 pub use name::{TopicError, TopicName};
 pub use retained::{Cursor, Retained};
+pub use rewrite::{ClientNames, RewriteError, RewriteRule, RewriteScope, RuleError, rewrite};

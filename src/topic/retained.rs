@@ -123,6 +123,24 @@ impl<V> Retained<V> {
         Some(Cursor(self.messages[next].topic.clone()))
     }
 
+    /// One page of all values, those of topics that start with `$` included: at most `visits_max`
+    /// from `after` on (`None`: from the start). Returns where the next page starts, as
+    /// [`page`](Self::page) does.
+    pub fn page_of_all(
+        &self,
+        after: Option<&Cursor>,
+        visits_max: usize,
+        visit: &mut dyn FnMut(&V),
+    ) -> Option<Cursor> {
+        let mut place = self.seek(after.map_or("", |Cursor(text)| text));
+        for _ in 0..visits_max.max(1) {
+            visit(&self.messages[self.order.get(place)?].value);
+            place = self.order.next(place);
+        }
+        let next = self.order.get(place)?;
+        Some(Cursor(self.messages[next].topic.clone()))
+    }
+
     fn find(&self, topic: TopicName<'_>) -> Option<u32> {
         let is_topic = |id: u32| *self.messages[id].topic == *topic.as_str();
         self.by_topic.find(self.hasher.hash_one(topic.as_str()), is_topic)
@@ -364,6 +382,23 @@ mod tests {
             assert_eq!(walk(&retained, text).0, expected, "{text}");
         }
         assert_eq!(walk(&retained, "#").0.len(), 11);
+    }
+
+    #[test]
+    fn pages_of_all_hold_every_value_once() {
+        let retained = store(&["$SYS/a", "/", "a", "a/b", "é"]);
+        for visits_max in 1..=6 {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let visit = &mut |&n: &usize| seen.push(n);
+                cursor = retained.page_of_all(cursor.as_ref(), visits_max, visit);
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, [0, 1, 2, 3, 4], "{visits_max} at a time");
+        }
+        assert!(store(&[]).page_of_all(None, 1, &mut |_| panic!("nothing is there")).is_none());
     }
 
     #[test]

@@ -6,12 +6,15 @@ mod common;
 
 mod connect;
 mod enhanced_auth;
+mod delayed;
 mod flow;
 mod notation;
 mod publish;
 mod resume;
 mod retained;
 mod server_options;
+mod retained_ttl;
+mod rewrite;
 mod session;
 mod shutdown;
 mod subscribe;

@@ -280,6 +280,8 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         subscriptions_max: 100,
         retained_messages_max: 1 << 20,
         retained_bytes_max: 1 << 30,
+        delayed_messages_max: 1 << 20,
+        delayed_bytes_max: 1 << 30,
     };
     Policy { limits, ..Policy::default() }
 }

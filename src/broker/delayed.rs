@@ -1,0 +1,189 @@
+//! Delayed publications: `$delayed/SECONDS/TOPIC` is acknowledged at once and published to TOPIC
+//! after SECONDS, as if it came then. Held in memory on the shard that took it.
+//!
+//! Knows deadlines, bounds and what the topic asks for; rewriting and refusals are `destination.rs`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    base::{SessionKey, Time, limits},
+    codec::ReasonCode,
+    message::{Message, Publication},
+    topic::TopicName,
+};
+
+use super::{Broker, DropReason, route::Lazy};
+
+/// The delayed publications of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Delayed {
+    /// By when they are due, then by arrival.
+    waiting: BTreeMap<(Time, u64), Waiting>,
+    /// How many have come so far.
+    arrivals: u64,
+    /// Bytes of those that wait.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    publication: Arc<Publication>,
+    /// Its own subscriptions may not want it (No Local).
+    publisher: SessionKey,
+}
+
+impl Delayed {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)
+    }
+
+    fn add(&mut self, due_at: Time, publication: Arc<Publication>, publisher: SessionKey) {
+        self.arrivals += 1;
+        self.bytes += publication.size() as u64;
+        self.waiting.insert((due_at, self.arrivals), Waiting { publication, publisher });
+    }
+
+    fn pop_due(&mut self, now: Time) -> Option<Waiting> {
+        let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
+        let waiting = first.remove();
+        self.bytes -= waiting.publication.size() as u64;
+        Some(waiting)
+    }
+}
+
+impl Broker {
+    /// Lets a message wait; its expiry counts from when it is due. Returns the reason code of its
+    /// acknowledgement.
+    pub(super) fn delay(
+        &mut self,
+        publisher: SessionKey,
+        message: Message<'_>,
+        secs: u32,
+        expiry_secs: Option<u32>,
+    ) -> ReasonCode {
+        let shards = u64::from(self.peers.shard_count());
+        let limits = &self.policy.limits;
+        let is_full = self.delayed.len() as u64 >= limits.delayed_messages_max.div_ceil(shards)
+            || self.delayed.bytes + message.size() as u64
+                > limits.delayed_bytes_max.div_ceil(shards);
+        if is_full {
+            self.count_session_drop(publisher, DropReason::DelayedFull, message.qos);
+            return ReasonCode::QuotaExceeded;
+        }
+        let due_at = self.now.plus_secs(u64::from(secs));
+        let expires_at = expiry_secs.map(|secs| due_at.plus_secs(u64::from(secs)));
+        let publication = Publication::new(&Message { expires_at, ..message });
+        self.delayed.add(due_at, publication, publisher);
+        ReasonCode::Success
+    }
+
+    /// Publishes some of what is due, as long as the lanes to other shards have room.
+    pub(super) fn publish_due(&mut self) {
+        for _ in 0..limits::DELAYED_PER_TURN {
+            if self.peers.any_full() {
+                return;
+            }
+            let Some(due) = self.delayed.pop_due(self.now) else { return };
+            self.take_over(due.publisher, Lazy::kept(&due.publication));
+        }
+    }
+
+    /// When [`publish_due`](Self::publish_due) has something to do.
+    pub(super) fn next_delayed(&self) -> Option<Time> {
+        self.delayed.next_due().filter(|_| !self.peers.any_full())
+    }
+}
+
+/// Takes `$delayed/SECONDS/` off a topic. `None`: it is not delayed; an error: it is malformed.
+pub(super) fn split_delay(topic: TopicName<'_>) -> Option<Result<(u32, TopicName<'_>), Malformed>> {
+    let rest = topic.as_str().strip_prefix(DELAYED)?;
+    match rest.strip_prefix('/') {
+        Some(rest) => Some(parse_delay(rest).ok_or(Malformed)),
+        None if rest.is_empty() => Some(Err(Malformed)),
+        // Such as `$delayed2`.
+        None => None,
+    }
+}
+
+fn parse_delay(text: &str) -> Option<(u32, TopicName<'_>)> {
+    let (secs, topic) = text.split_once('/')?;
+    // `parse` alone would take a sign.
+    let is_number = secs.bytes().all(|byte| byte.is_ascii_digit());
+    let secs = secs.parse().ok().filter(|secs| is_number && *secs <= limits::DELAY_SECS_MAX)?;
+    Some((secs, TopicName::parse(topic).ok()?))
+}
+
+/// The topic starts like that of a delayed publication and is not one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Malformed;
+
+const DELAYED: &str = "$delayed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::QoS, codec::Properties};
+
+    fn publication(payload: &[u8]) -> Arc<Publication> {
+        Publication::new(&Message {
+            topic: TopicName::parse("t").unwrap(),
+            properties: Properties::EMPTY,
+            payload,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expires_at: None,
+        })
+    }
+
+    #[test]
+    fn publications_come_when_due_and_equal_deadlines_in_order_of_arrival() {
+        let publisher = SessionKey { slot: 1, generation: 0 };
+        let mut delayed = Delayed::default();
+        assert_eq!(delayed.next_due(), None);
+        for (millis, payload) in [(20, b"c"), (10, b"a"), (20, b"d"), (10, b"b"), (30, b"e")] {
+            delayed.add(Time::from_millis(millis), publication(payload), publisher);
+        }
+        assert_eq!((delayed.len(), delayed.bytes), (5, 10));
+        let mut seen = Vec::new();
+        for (now, expected) in [(9, &b""[..]), (10, b"ab"), (29, b"abcd"), (31, b"abcde")] {
+            while let Some(due) = delayed.pop_due(Time::from_millis(now)) {
+                seen.extend_from_slice(due.publication.message().payload);
+            }
+            assert_eq!(seen, expected, "at {now}");
+        }
+        assert_eq!((delayed.len(), delayed.bytes, delayed.next_due()), (0, 0, None));
+    }
+
+    #[test]
+    fn topics_say_whether_and_how_long_they_are_delayed() {
+        for (text, expected) in [
+            ("$delayed/5/t", Some(Ok((5, "t")))),
+            ("$delayed/0/a/b", Some(Ok((0, "a/b")))),
+            ("$delayed/005//", Some(Ok((5, "/")))),
+            ("$delayed/4294967/t", Some(Ok((4_294_967, "t")))),
+            ("$delayed/4294968/t", Some(Err(Malformed))),
+            ("$delayed/99999999999999999999/t", Some(Err(Malformed))),
+            ("$delayed/x/t", Some(Err(Malformed))),
+            ("$delayed/-5/t", Some(Err(Malformed))),
+            ("$delayed/5 /t", Some(Err(Malformed))),
+            ("$delayed/٥/t", Some(Err(Malformed))),
+            ("$delayed//t", Some(Err(Malformed))),
+            ("$delayed/5/", Some(Err(Malformed))),
+            ("$delayed/5", Some(Err(Malformed))),
+            ("$delayed/", Some(Err(Malformed))),
+            ("$delayed", Some(Err(Malformed))),
+            ("$delayed2/5/t", None),
+            ("$Delayed/5/t", None),
+            ("a/$delayed/5/t", None),
+        ] {
+            let found = split_delay(TopicName::parse(text).unwrap())
+                .map(|split| split.map(|(s, t)| (s, t.as_str())));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}

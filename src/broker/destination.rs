@@ -1,0 +1,183 @@
+//! Where a client's message goes: what its topic is rewritten to, whether it is delayed, and
+//! whether clients may publish there at all. The same for the filters of subscriptions, as far as
+//! rewriting goes.
+//!
+//! Only topics that start with `$`, and all while there are rewrite rules, are looked into.
+
+use std::mem;
+
+use crate::{
+    base::SessionKey,
+    codec::ReasonCode,
+    config::Policy,
+    message::Message,
+    topic::{ClientNames, RewriteScope, TopicFilter, TopicName, rewrite},
+};
+
+use super::{
+    Broker, DropReason,
+    ack_line::AppliedBy,
+    delayed::{Malformed, split_delay},
+    route::Lazy,
+};
+
+/// Where a message goes, and when.
+#[derive(Clone, Copy, Debug)]
+struct Destination<'t> {
+    topic: TopicName<'t>,
+    delay_secs: Option<u32>,
+}
+
+/// Why a message goes nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// Only the server publishes there.
+    Reserved,
+    /// A malformed `$delayed/...`, or rewritten to what is no Topic Name.
+    Invalid,
+}
+
+impl Refusal {
+    pub(super) const fn reason(self) -> ReasonCode {
+        match self {
+            Self::Reserved => ReasonCode::NotAuthorized,
+            Self::Invalid => ReasonCode::TopicNameInvalid,
+        }
+    }
+
+    const fn drop_reason(self) -> DropReason {
+        match self {
+            Self::Reserved => DropReason::ReservedTopic,
+            Self::Invalid => DropReason::InvalidTopic,
+        }
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(_: Malformed) -> Self {
+        Self::Invalid
+    }
+}
+
+impl Broker {
+    /// Sends a message of a client on its way: PUBLISH, or a will. Returns the reason code of its
+    /// acknowledgement and what that has to wait for.
+    pub(super) fn dispatch(
+        &mut self,
+        key: SessionKey,
+        message: Message<'_>,
+        expiry_secs: Option<u32>,
+    ) -> (ReasonCode, Option<AppliedBy>) {
+        if self.policy.rewrite.is_empty() && !message.topic.is_system() {
+            return self.publish_now(key, message, expiry_secs);
+        }
+        let mut buffer = mem::take(&mut self.rewritten);
+        let names = self.client_names(key);
+        let outcome = match destination(&self.policy, names, message.topic, &mut buffer) {
+            Ok(Destination { topic, delay_secs: None }) => {
+                self.publish_now(key, Message { topic, ..message }, expiry_secs)
+            }
+            Ok(Destination { topic, delay_secs: Some(secs) }) => {
+                (self.delay(key, Message { topic, ..message }, secs, expiry_secs), None)
+            }
+            Err(refusal) => {
+                self.count_session_drop(key, refusal.drop_reason(), message.qos);
+                (refusal.reason(), None)
+            }
+        };
+        self.rewritten = buffer;
+        outcome
+    }
+
+    /// Whether a client with these names may publish its will there.
+    pub(super) fn check_will(
+        &self,
+        names: ClientNames<'_>,
+        topic: TopicName<'_>,
+    ) -> Result<(), Refusal> {
+        destination(&self.policy, names, topic, &mut String::new()).map(drop)
+    }
+
+    /// What the filter of a client is read as: `$share/NAME/` stays, the rest is rewritten. `None`
+    /// if that makes no Topic Filter.
+    pub(super) fn read_filter(
+        &mut self,
+        key: SessionKey,
+        filter: TopicFilter,
+    ) -> Option<TopicFilter> {
+        if self.policy.rewrite.is_empty() {
+            return Some(filter);
+        }
+        let mut buffer = mem::take(&mut self.rewritten);
+        let (rules, names) = (&self.policy.rewrite, self.client_names(key));
+        let (text, pattern) = (filter.as_str(), filter.pattern());
+        buffer.clear();
+        buffer.push_str(&text[..text.len() - pattern.len()]);
+        let result = rewrite(rules, RewriteScope::Subscribe, pattern, names, &mut buffer);
+        let read = match result {
+            Ok(false) => Some(filter),
+            Ok(true) => {
+                // What was ordinary must not become shared.
+                let keeps_share = |new: &TopicFilter| new.share_name() == filter.share_name();
+                TopicFilter::parse(&buffer).ok().filter(keeps_share)
+            }
+            Err(_) => None,
+        };
+        self.rewritten = buffer;
+        read
+    }
+
+    fn publish_now(
+        &mut self,
+        key: SessionKey,
+        message: Message<'_>,
+        expiry_secs: Option<u32>,
+    ) -> (ReasonCode, Option<AppliedBy>) {
+        let expires_at = expiry_secs.map(|secs| self.now.plus_secs(u64::from(secs)));
+        self.take_over(key, Lazy::new(Message { expires_at, ..message }))
+    }
+
+    fn client_names(&self, key: SessionKey) -> ClientNames<'_> {
+        let session = self.sessions.get(key);
+        ClientNames {
+            client: session.map_or("", |session| session.client.as_str()),
+            user: session.and_then(|session| session.user_name.as_deref()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Takes the delay off, then applies the rules: nobody gets past them with a delay.
+fn destination<'t>(
+    policy: &Policy,
+    names: ClientNames<'_>,
+    topic: TopicName<'t>,
+    buffer: &'t mut String,
+) -> Result<Destination<'t>, Refusal> {
+    let (delay_secs, topic) = match split_delay(topic).transpose()? {
+        Some((secs, topic)) => (Some(secs), topic),
+        None => (None, topic),
+    };
+    buffer.clear();
+    let result = rewrite(&policy.rewrite, RewriteScope::Publish, topic.as_str(), names, buffer);
+    let topic = match result {
+        Ok(false) => topic,
+        Ok(true) => TopicName::parse(buffer).map_err(|_| Refusal::Invalid)?,
+        Err(_) => return Err(Refusal::Invalid),
+    };
+    if is_reserved(topic) {
+        return Err(if delay_secs.is_some() { Refusal::Invalid } else { Refusal::Reserved });
+    }
+    // Neither a delay within a delay nor one that a rule has made.
+    if split_delay(topic).is_some() {
+        return Err(Refusal::Invalid);
+    }
+    Ok(Destination { topic, delay_secs })
+}
+
+/// Topics that only the server publishes to.
+fn is_reserved(topic: TopicName<'_>) -> bool {
+    let first = topic.levels().next().unwrap_or_default();
+    RESERVED_LEVELS.contains(&first)
+}
+
+const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];
