@@ -127,26 +127,62 @@ const DELAYED: &str = "$delayed";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{base::QoS, codec::Properties};
+    use crate::{
+        base::{QoS, ShardId},
+        broker::BrokerSetup,
+        codec::Properties,
+        config::Policy,
+        topic::TopicFilter,
+    };
 
-    fn publication(payload: &[u8]) -> Arc<Publication> {
-        Publication::new(&Message {
+    const PUBLISHER: SessionKey = SessionKey { slot: 1, generation: 0 };
+
+    fn message(payload: &[u8]) -> Message<'_> {
+        Message {
             topic: TopicName::parse("t").unwrap(),
             properties: Properties::EMPTY,
             payload,
             qos: QoS::AtMostOnce,
             retain: false,
             expires_at: None,
-        })
+        }
+    }
+
+    /// Due messages neither pass the bound of a lane nor keep the shard busy while it is full.
+    #[test]
+    fn due_messages_wait_for_the_lanes_and_come_in_portions() {
+        const OVER: usize = 10;
+        let (own, other) = (ShardId(0), ShardId(1));
+        let policy = Policy::default();
+        let setup = BrokerSetup { shard: own, shards: 2, seed: 1, policy, trace: None };
+        let mut broker = Broker::new(setup);
+        broker.index.add_shard(&TopicFilter::parse("t").unwrap(), other);
+        for _ in 0..limits::LANE_MESSAGES_MAX + OVER {
+            assert_eq!(broker.delay(PUBLISHER, message(b"x"), 1, None), ReasonCode::Success);
+        }
+        let due = Time::from_millis(1000);
+        assert_eq!(broker.next_deadline(), Some(due));
+        broker.advance(Time::from_millis(999));
+        assert!(!broker.mesh_waiting(other));
+        let mut turns = 0;
+        while broker.next_deadline().is_some() {
+            broker.advance(due);
+            turns += 1;
+        }
+        assert_eq!(turns, limits::LANE_MESSAGES_MAX / limits::DELAYED_PER_TURN);
+        assert_eq!(broker.take_mesh(due, other).len(), limits::LANE_MESSAGES_MAX);
+        assert_eq!(broker.next_deadline(), Some(due));
+        broker.advance(due);
+        assert_eq!(broker.take_mesh(due, other).len(), OVER);
+        assert_eq!((broker.delayed.len(), broker.next_deadline()), (0, None));
     }
 
     #[test]
     fn publications_come_when_due_and_equal_deadlines_in_order_of_arrival() {
-        let publisher = SessionKey { slot: 1, generation: 0 };
         let mut delayed = Delayed::default();
         assert_eq!(delayed.next_due(), None);
         for (millis, payload) in [(20, b"c"), (10, b"a"), (20, b"d"), (10, b"b"), (30, b"e")] {
-            delayed.add(Time::from_millis(millis), publication(payload), publisher);
+            delayed.add(Time::from_millis(millis), Publication::new(&message(payload)), PUBLISHER);
         }
         assert_eq!((delayed.len(), delayed.bytes), (5, 10));
         let mut seen = Vec::new();
