@@ -108,6 +108,10 @@ pub const DELAYED_PER_TURN: usize = 256;
 /// Wildcards of a rewrite rule's filter that its template can name: `$1` to `$9`.
 pub const REWRITE_WILDCARDS_MAX: usize = 9;
 
+/// Requests for the retained messages of one filter that wait behind one for the
+/// same. The answer to the last of them is that to any further one.
+pub const REQUEST_REPEATS_MAX: u16 = 64;
+
 /// Traces under way on one shard, finished ones that wait for their log line included.
 /// Past it a publication is not traced (counted).
 pub const TRACES_MAX: usize = 64;

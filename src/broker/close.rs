@@ -109,6 +109,9 @@ impl Broker {
         let Some(mut connection) = self.forget(conn) else { return Flow::Gone };
         self.log_end(&connection, &cause);
         self.append_farewell(&mut connection, &cause);
+        if connection.paused.claims {
+            self.withdraw_claims(conn);
+        }
         let Connection { session, output, input, .. } = *connection;
         self.connections.recycle(input);
         if let Cause::NetworkLost(_) = cause {
@@ -159,7 +162,7 @@ impl Broker {
     pub(super) fn connection_timer(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.timer_at = None;
-        if connection.paused.lanes {
+        if connection.paused.lanes || connection.paused.claims {
             // Not read from for a reason that is ours, so its silence says nothing.
             connection.last_packet_at = self.now;
         }

@@ -123,6 +123,9 @@ impl Broker {
             return Flow::Gone;
         }
         self.announce_online(key, true);
+        if !granted.session_present {
+            self.auto_subscribe(conn, key, user_name(connect, granted.proven.as_ref()));
+        }
         self.pump(key);
         Flow::Continue
     }

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) paused: Pause,
     /// Whether it is listed in [`Connections::dirty`].
     pub(super) is_dirty: bool,
+    /// Whether its output stays here until [`Connections::release`].
+    is_held: bool,
     /// Whether it goes on with a session that an earlier connection served.
     pub(super) is_resumption: bool,
     /// Whether CONNECT asked for a Session Expiry Interval above 0.
@@ -80,11 +82,13 @@ pub(super) struct Pause {
     pub(super) lanes: bool,
     /// The client does not read its replies.
     pub(super) replies: bool,
+    /// Another shard decides about an exclusive subscription that it asked for.
+    pub(super) claims: bool,
 }
 
 impl Pause {
     pub(super) const fn any(self) -> bool {
-        self.lanes || self.replies
+        self.lanes || self.replies || self.claims
     }
 }
 
@@ -101,6 +105,7 @@ impl Connection {
             reply_bytes: 0,
             paused: Pause::default(),
             is_dirty: false,
+            is_held: false,
             is_resumption: false,
             asked_for_expiry: false,
             unacknowledged: 0,
@@ -210,9 +215,28 @@ impl Connections {
         self.dirty.pop()
     }
 
+    /// Keeps the connection's output here until it is released.
+    pub(super) fn hold(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.is_held = true;
+        }
+    }
+
+    /// Lets the shell have the output that was held.
+    pub(super) fn release(&mut self, id: ConnId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.is_held = false;
+            if connection.is_dirty {
+                self.dirty.push(id);
+            }
+        }
+    }
+
     /// Takes what is to be sent.
     pub(super) fn take_output(&mut self, id: ConnId) -> Vec<u8> {
-        let Some(connection) = self.get_mut(id) else { return Vec::new() };
+        let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_held) else {
+            return Vec::new();
+        };
         connection.is_dirty = false;
         connection.reply_bytes = 0;
         let output = std::mem::take(&mut connection.output);

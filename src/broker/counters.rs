@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::session::Refused;
+
 /// Why a message did not reach somebody it was meant for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -26,11 +28,15 @@ pub enum DropReason {
     InvalidTopic,
     /// `delayed_messages_max` or `delayed_bytes_max` is reached.
     DelayedFull,
+    /// A request for retained messages that the client has not registered for.
+    RequestUnregistered,
+    /// A request for retained messages with a payload.
+    RequestPayload,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueMessages,
         Self::QueueBytes,
         Self::SlowConsumer,
@@ -41,6 +47,8 @@ impl DropReason {
         Self::ReservedTopic,
         Self::InvalidTopic,
         Self::DelayedFull,
+        Self::RequestUnregistered,
+        Self::RequestPayload,
     ];
 
     /// Its name in logs and counters.
@@ -56,6 +64,17 @@ impl DropReason {
             Self::ReservedTopic => "reserved_topic",
             Self::InvalidTopic => "topic_name_invalid",
             Self::DelayedFull => "delayed_max",
+            Self::RequestUnregistered => "request_unregistered",
+            Self::RequestPayload => "request_payload",
+        }
+    }
+}
+
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Messages => Self::QueueMessages,
+            Refused::Bytes => Self::QueueBytes,
         }
     }
 }

@@ -154,7 +154,8 @@ mod tests {
         const OVER: usize = 10;
         let (own, other) = (ShardId(0), ShardId(1));
         let policy = Policy::default();
-        let setup = BrokerSetup { shard: own, shards: 2, seed: 1, policy, trace: None };
+        let setup =
+            BrokerSetup { shard: own, shards: 2, seed: 1, secret: [0; 32], policy, trace: None };
         let mut broker = Broker::new(setup);
         broker.index.add_shard(&TopicFilter::parse("t").unwrap(), other);
         for _ in 0..limits::LANE_MESSAGES_MAX + OVER {

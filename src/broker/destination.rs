@@ -117,9 +117,11 @@ impl Broker {
         let read = match result {
             Ok(false) => Some(filter),
             Ok(true) => {
-                // What was ordinary must not become shared.
-                let keeps_share = |new: &TopicFilter| new.share_name() == filter.share_name();
-                TopicFilter::parse(&buffer).ok().filter(keeps_share)
+                // What was ordinary must not become shared, or anything else.
+                let stays = |new: &TopicFilter| {
+                    new.kind() == filter.kind() && new.share_name() == filter.share_name()
+                };
+                TopicFilter::parse(&buffer).ok().filter(stays)
             }
             Err(_) => None,
         };
@@ -177,7 +179,9 @@ fn destination<'t>(
 /// Topics that only the server publishes to.
 fn is_reserved(topic: TopicName<'_>) -> bool {
     let first = topic.levels().next().unwrap_or_default();
-    RESERVED_LEVELS.contains(&first)
+    topic.is_system() && RESERVED_LEVELS.contains(&first)
 }
 
-const RESERVED_LEVELS: [&str; 3] = ["$SYS", "$CONTROL", "$share"];
+/// `$request` is a client's to publish to, but nobody's to receive from.
+const RESERVED_LEVELS: [&str; 6] =
+    ["$SYS", "$CONTROL", "$share", "$queue", "$exclusive", "$request"];

@@ -9,7 +9,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
-use super::{Broker, ack_line::AppliedBy, trace::TraceStart};
+use super::{
+    Broker,
+    ack_line::AppliedBy,
+    exclusive::{Claim, Verdict},
+    trace::TraceStart,
+};
 use crate::{
     base::{SessionKey, ShardId, Time, limits},
     message::Publication,
@@ -36,6 +41,9 @@ pub(super) enum Mesh {
     Left { filter: TopicFilter, member: SessionKey },
     /// A member of a shared subscription has connected or disconnected.
     MemberOnline { filter: TopicFilter, member: SessionKey, online: bool },
+    /// No index change, but confirmed like one: the sender waits until what it sent
+    /// before is done, and the receiver's retained messages have reached their homes.
+    Barrier { stamp: u64 },
     /// All index changes up to this stamp are in force at the sender, and every
     /// retained message that it took before them has reached its home.
     IndexApplied { stamp: u64 },
@@ -47,6 +55,12 @@ pub(super) enum Mesh {
     RetainedQuery(RetainedQuery),
     /// The page.
     RetainedPage(RetainedPage),
+    /// A session of the sender wants an exclusive filter that the receiver decides about.
+    Claim(Claim),
+    /// Whether it has it.
+    Verdict(Verdict),
+    /// A session of the sender gives an exclusive filter back, if it has it.
+    Release { filter: TopicFilter, session: SessionKey },
 }
 
 /// A publication on its way to another shard.
@@ -174,6 +188,12 @@ impl Peers {
         }
     }
 
+    /// Sends a barrier to every other shard. Returns the stamp that they confirm.
+    pub(super) fn raise_barrier(&mut self) -> u64 {
+        self.broadcast_change(|stamp| Mesh::Barrier { stamp });
+        self.index_stamp
+    }
+
     /// Sends something that nobody waits for to every other shard.
     pub(super) fn broadcast(&mut self, message: impl Fn() -> Mesh) {
         for shard in self.others() {
@@ -299,9 +319,10 @@ impl Broker {
                     let member = Member { shard: from, session: member };
                     self.index.set_online(&filter, member, online);
                 }
+                Mesh::Barrier { stamp } => self.peers.applied_change(from, stamp),
                 Mesh::IndexApplied { stamp } => {
                     self.peers.note_index_applied(from, stamp);
-                    self.release_subacks();
+                    self.release_answers();
                 }
                 Mesh::Retain { publication, stamp } => {
                     self.store_retained(publication);
@@ -313,6 +334,11 @@ impl Broker {
                 }
                 Mesh::RetainedQuery(query) => self.answer_retained_query(from, query),
                 Mesh::RetainedPage(page) => self.receive_retained_page(page),
+                Mesh::Claim(claim) => self.decide_claim(from, claim),
+                Mesh::Verdict(verdict) => self.receive_verdict(&verdict),
+                Mesh::Release { filter, session } => {
+                    self.exclusives.release(&filter, Member { shard: from, session });
+                }
             }
         }
         if let Some(stamp) = stored {

@@ -7,15 +7,18 @@
 
 mod ack_line;
 mod authenticate;
+mod auto_subscribe;
 mod close;
 mod connect;
 mod connection;
 mod counters;
 mod delayed;
 mod destination;
+mod exclusive;
 mod mesh;
 mod packet_log;
 mod publish;
+mod request;
 mod retain;
 mod route;
 mod sessions;
@@ -38,10 +41,11 @@ use self::{
     close::Cause,
     connection::Connections,
     delayed::Delayed,
+    exclusive::Exclusives,
     mesh::Peers,
     route::WireForm,
     sessions::Sessions,
-    subscribe::PendingSubAck,
+    subscribe::PendingAnswer,
     sweep::Sweep,
     timers::{Timer, Timers},
 };
@@ -130,8 +134,9 @@ pub struct Broker {
     assigned: u64,
     /// Questions for retained messages asked so far.
     queries: u64,
-    /// SUBACKs that wait until all shards have applied the change, oldest first.
-    pending_subacks: VecDeque<PendingSubAck>,
+    /// Answers that wait until all shards have applied a change, oldest first.
+    pending_answers: VecDeque<PendingAnswer>,
+    exclusives: Exclusives,
     /// Connections with acknowledgements that wait for another shard.
     waiting_acks: Vec<ConnId>,
     /// Connections that are not read from because a lane is full.
@@ -181,7 +186,8 @@ impl Broker {
             counters: Counters::default(),
             assigned: 0,
             queries: 0,
-            pending_subacks: VecDeque::new(),
+            pending_answers: VecDeque::new(),
+            exclusives: Exclusives::default(),
             waiting_acks: Vec::new(),
             paused: Vec::new(),
             ready_fetches: VecDeque::new(),

@@ -13,6 +13,7 @@ use super::{
     ack_line::{AppliedBy, PublishAck},
     close::Cause,
     packet_log,
+    request::is_request,
     route::Lazy,
     topic_aliases::Topic,
 };
@@ -39,15 +40,20 @@ impl Broker {
                 Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
             }
         }
-        let message = Message {
-            topic: topic.name(),
-            properties: split.travelling(),
-            payload: publish.payload,
-            qos: publish.qos,
-            retain: publish.retain,
-            expires_at: None,
+        let topic = topic.name();
+        let (reason, waits_for) = if is_request(topic) {
+            (self.request(key, topic, publish), None)
+        } else {
+            let message = Message {
+                topic,
+                properties: split.travelling(),
+                payload: publish.payload,
+                qos: publish.qos,
+                retain: publish.retain,
+                expires_at: None,
+            };
+            self.dispatch(key, message, split.message_expiry_secs)
         };
-        let (reason, waits_for) = self.dispatch(key, message, split.message_expiry_secs);
         if let Some(id) = publish.packet_id {
             if reason.is_error()
                 && let Some(session) = self.sessions.get_mut(key)

@@ -1,5 +1,5 @@
 //! Retained messages (MQTT 5.0 section 3.3.1.3): kept on the shard that their
-//! topic hashes to, walked page by page for new subscriptions.
+//! topic hashes to, walked page by page for new subscriptions and requests.
 
 use std::sync::Arc;
 
@@ -141,15 +141,19 @@ impl Broker {
             session.fetches.is_stale(self.placement.hash_one(topic))
         };
         let fresh: Vec<_> = publications.into_iter().filter(|one| !is_stale(one)).collect();
+        let mut ended = None;
         if let Some(fetch) = session.fetches.front()
             && !fetch.advance(next)
         {
-            session.fetches.pop();
+            ended = session.fetches.pop();
         }
         for publication in &fresh {
             let mut publication = Lazy::kept(publication);
             let grant = Grant::retained(&publication.message, &options);
             self.deliver(key, &mut publication, &grant, false);
+        }
+        if let Some(fetch) = ended.filter(|fetch| fetch.repeats > 0) {
+            self.repeat_request(key, fetch);
         }
         self.schedule_fetch(key);
     }

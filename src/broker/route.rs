@@ -9,7 +9,7 @@ use crate::{
     base::{ConnId, PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
     codec::{PacketType, Version, encode_ack},
     message::{Delivery, Identifiers, Message, Publication, TopicForm},
-    session::{Outgoing, QueueBounds, Queued, Refused},
+    session::{Outgoing, QueueBounds, Queued},
     topic::{LocalMatch, Matches, Member, SharedMatch, SubscriptionOptions},
 };
 
@@ -376,23 +376,25 @@ impl Broker {
     }
 
     fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) -> Outcome {
-        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let bounds = match grant.is_paced {
             true => QueueBounds { messages_max: usize::MAX, bytes_max: u64::MAX },
-            false => QueueBounds {
-                messages_max: self.policy.limits.queue_messages_max as usize,
-                bytes_max: self.policy.limits.queue_bytes_max,
-            },
+            false => self.queue_bounds(),
         };
+        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         if let Err(refused) = session.outbox.queue(grant.queued(publication.keep()), bounds) {
-            let reason = match refused {
-                Refused::Messages => DropReason::QueueMessages,
-                Refused::Bytes => DropReason::QueueBytes,
-            };
-            self.count_session_drop(key, reason, grant.qos);
+            self.count_session_drop(key, refused.into(), grant.qos);
             return Outcome::Dropped;
         }
         Outcome::Queued
+    }
+
+    /// Bounds of what waits for one client.
+    pub(super) const fn queue_bounds(&self) -> QueueBounds {
+        let limits = &self.policy.limits;
+        QueueBounds {
+            messages_max: limits.queue_messages_max as usize,
+            bytes_max: limits.queue_bytes_max,
+        }
     }
 
     /// Puts a PUBLISH into the output of the session's connection.

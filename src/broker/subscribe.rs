@@ -8,26 +8,53 @@ use smallvec::SmallVec;
 use crate::{
     base::{ConnId, PacketId, QoS, SessionKey, ShardId},
     codec::{
-        Packet, Properties, Property, ReasonCode, RetainHandling, SubAck, Subscribe,
-        SubscribeFilter, UnsubAck, Unsubscribe, Version,
+        Packet, Properties, Property, ReasonCode, SubAck, Subscribe, SubscribeFilter, UnsubAck,
+        Unsubscribe, Version,
     },
     session::Fetch,
-    topic::{Added, Member, Removed, SubscriptionOptions, TopicFilter, TopicName},
+    topic::{
+        Added, FilterKind, Member, Removed, RetainHandling, Subscription, SubscriptionOptions,
+        TopicFilter, TopicName,
+    },
 };
 
 use super::{Broker, Flow, close::Cause, mesh::Mesh};
 
-/// A SUBACK that waits until all shards have applied the subscriptions.
+/// Something for a session that waits until all shards have applied a change.
 /// Bounded by what clients ask while a lane turns around.
 #[derive(Debug)]
-pub(super) struct PendingSubAck {
+pub(super) struct PendingAnswer {
     /// Stamp of the last index change it depends on.
-    stamp: u64,
-    conn: ConnId,
-    key: SessionKey,
-    packet_id: PacketId,
-    reasons: SmallVec<[u8; 8]>,
+    pub(super) stamp: u64,
+    pub(super) key: SessionKey,
+    pub(super) answer: Answer,
 }
+
+#[derive(Debug)]
+pub(super) enum Answer {
+    SubAck {
+        conn: ConnId,
+        packet_id: PacketId,
+        reasons: Reasons,
+    },
+    UnsubAck {
+        conn: ConnId,
+        packet_id: PacketId,
+        reasons: Reasons,
+    },
+    /// It is in the output already, which is held.
+    ConnAck {
+        conn: ConnId,
+    },
+    /// The retained messages that were requested.
+    Retained,
+}
+
+/// What a SUBSCRIBE asks for, filter by filter, and what is refused of it already.
+pub(super) type Wishes = SmallVec<[Result<Subscription, ReasonCode>; 4]>;
+
+/// Reason codes of a SUBACK.
+type Reasons = SmallVec<[u8; 8]>;
 
 impl Broker {
     pub(super) fn subscribe(
@@ -49,26 +76,54 @@ impl Broker {
             return self.close(conn, Cause::Refused(reason, "Subscription Identifier"));
         }
         // All or nothing: no filter takes effect if one is malformed.
-        let mut filters: SmallVec<[(SubscribeFilter<'_>, Option<TopicFilter>); 4]> =
-            SmallVec::new();
+        let mut wishes = Wishes::new();
         for asked in subscribe.filters() {
             match TopicFilter::parse(asked.filter) {
-                Ok(filter) => filters.push((asked, self.read_filter(key, filter))),
-                Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
+                Ok(filter) => match self.unavailable(&filter) {
+                    // CONNACK told so (sections 3.2.2.3.11 and 3.2.2.3.13).
+                    Some(reason) if is_v5 => {
+                        return self.close(conn, Cause::Refused(reason, "not available here"));
+                    }
+                    Some(reason) => wishes.push(Err(reason)),
+                    None => {
+                        let filter = self.read_filter(key, filter);
+                        let filter = filter.ok_or(ReasonCode::TopicFilterInvalid);
+                        wishes.push(filter.map(|filter| wish(&asked, filter, identifier)));
+                    }
+                },
+                Err(error) if error.is_malformed() => {
+                    return self.close(conn, Cause::MalformedFilter(error));
+                }
+                Err(_) => wishes.push(Err(ReasonCode::TopicFilterInvalid)),
             }
         }
-        let mut known = filters.iter().filter_map(|(_, filter)| filter.as_ref());
-        if is_v5 && let Some(reason) = known.find_map(|filter| self.unavailable(filter)) {
-            return self.close(conn, Cause::Refused(reason, "told so in CONNACK"));
-        }
-        let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
+        self.claim_exclusives(conn, key, subscribe.packet_id, wishes);
+        Flow::Continue
+    }
+
+    /// Puts what a SUBSCRIBE asks for in force, and sees to its SUBACK.
+    pub(super) fn grant(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        packet_id: PacketId,
+        wishes: Wishes,
+    ) {
+        let reasons = self.add_subscriptions(key, wishes);
+        let stamp = self.peers.index_stamp();
+        let answer = Answer::SubAck { conn, packet_id, reasons };
+        self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+        self.release_answers();
+    }
+
+    /// Puts subscriptions in force here and has the other shards do so.
+    pub(super) fn add_subscriptions(&mut self, key: SessionKey, wishes: Wishes) -> Reasons {
+        let mut reasons = Reasons::new();
         let mut fetches: SmallVec<[Fetch; 1]> = SmallVec::new();
-        for (asked, filter) in filters {
-            let reason = match filter {
-                Some(filter) => {
-                    self.add_subscription(key, &asked, filter, identifier, &mut fetches)
-                }
-                None => ReasonCode::TopicFilterInvalid,
+        for wish in wishes {
+            let reason = match wish {
+                Ok(subscription) => self.add_subscription(key, subscription, &mut fetches),
+                Err(reason) => reason,
             };
             reasons.push(reason.0);
         }
@@ -80,10 +135,7 @@ impl Broker {
                 session.fetches.add(fetch);
             }
         }
-        let packet_id = subscribe.packet_id;
-        self.pending_subacks.push_back(PendingSubAck { stamp, conn, key, packet_id, reasons });
-        self.release_subacks();
-        Flow::Continue
+        reasons
     }
 
     pub(super) fn unsubscribe(
@@ -116,36 +168,67 @@ impl Broker {
             };
             reasons.push(reason.0);
         }
-        let unsuback = UnsubAck {
-            packet_id: unsubscribe.packet_id,
-            properties: Properties::EMPTY,
-            reasons: &reasons,
-        };
-        self.reply(conn, key, &Packet::UnsubAck(unsuback));
+        let packet_id = unsubscribe.packet_id;
+        if filters.iter().flatten().any(|filter| filter.kind() == FilterKind::Exclusive) {
+            // Whoever asks for them after the UNSUBACK is to find them free.
+            let stamp = self.peers.raise_barrier();
+            let answer = Answer::UnsubAck { conn, packet_id, reasons };
+            self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+            self.release_answers();
+        } else {
+            self.reply_unsuback(conn, key, packet_id, &reasons);
+        }
         Flow::Continue
     }
 
-    /// Sends the SUBACKs whose subscriptions are in force on every shard.
-    pub(super) fn release_subacks(&mut self) {
-        while let Some(oldest) = self.pending_subacks.front()
+    /// Gives the answers whose subscriptions are in force on every shard.
+    pub(super) fn release_answers(&mut self) {
+        while let Some(oldest) = self.pending_answers.front()
             && self.peers.index_applied(oldest.stamp)
-            && let Some(done) = self.pending_subacks.pop_front()
+            && let Some(PendingAnswer { key, answer, .. }) = self.pending_answers.pop_front()
         {
-            let PendingSubAck { conn, key, packet_id, reasons, .. } = done;
-            let suback = SubAck { packet_id, properties: Properties::EMPTY, reasons: &reasons };
-            self.reply(conn, key, &Packet::SubAck(suback));
+            match answer {
+                Answer::SubAck { conn, packet_id, reasons } => {
+                    let properties = Properties::EMPTY;
+                    let suback = SubAck { packet_id, properties, reasons: &reasons };
+                    self.reply(conn, key, &Packet::SubAck(suback));
+                }
+                Answer::UnsubAck { conn, packet_id, reasons } => {
+                    self.reply_unsuback(conn, key, packet_id, &reasons);
+                }
+                Answer::ConnAck { conn } => self.connections.release(conn),
+                Answer::Retained => {}
+            }
             self.continue_fetch(key);
         }
+    }
+
+    fn reply_unsuback(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        packet_id: PacketId,
+        reasons: &[u8],
+    ) {
+        let unsuback = UnsubAck { packet_id, properties: Properties::EMPTY, reasons };
+        self.reply(conn, key, &Packet::UnsubAck(unsuback));
     }
 
     /// Takes a subscription out of the index on every shard; the session's own
     /// list is the caller's business.
     pub(super) fn remove_subscription(&mut self, key: SessionKey, filter: &TopicFilter) {
-        if filter.share_name().is_some() {
-            self.index.leave(filter, Member { shard: self.shard, session: key });
-            self.peers.broadcast(|| Mesh::Left { filter: filter.clone(), member: key });
-        } else if let Removed::Last = self.index.unsubscribe(filter, key) {
-            self.peers.broadcast(|| Mesh::Unsubscribed { filter: filter.clone() });
+        match filter.kind() {
+            FilterKind::Shared | FilterKind::Queue => {
+                self.index.leave(filter, Member { shard: self.shard, session: key });
+                self.peers.broadcast(|| Mesh::Left { filter: filter.clone(), member: key });
+            }
+            FilterKind::Request => self.end_requests(key, filter),
+            FilterKind::Plain | FilterKind::Exclusive => {
+                if let Removed::Last = self.index.unsubscribe(filter, key) {
+                    self.peers.broadcast(|| Mesh::Unsubscribed { filter: filter.clone() });
+                }
+                self.release_exclusive(key, filter);
+            }
         }
     }
 
@@ -153,55 +236,56 @@ impl Broker {
     fn add_subscription(
         &mut self,
         key: SessionKey,
-        asked: &SubscribeFilter<'_>,
-        filter: TopicFilter,
-        identifier: Option<NonZeroU32>,
+        subscription: Subscription,
         fetches: &mut SmallVec<[Fetch; 1]>,
     ) -> ReasonCode {
-        let unavailable = self.unavailable(&filter);
+        let Subscription { filter, options, retain_handling } = subscription;
         let Some(session) = self.sessions.get_mut(key) else {
             return ReasonCode::UnspecifiedError;
         };
-        if let Some(reason) = unavailable {
-            return reason;
-        }
         let is_new = !session.subscriptions.contains(&filter);
         if is_new && session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             tracing::warn!(client = %session.client, %filter, "refused: subscriptions_max reached");
+            self.release_exclusive(key, &filter);
             return ReasonCode::QuotaExceeded;
         }
         session.subscriptions.insert(filter.clone());
-        // MQTT-3.2.2-10: a lower maximum_qos limits what is published, not what is asked for.
-        let options = SubscriptionOptions {
-            qos: asked.qos,
-            no_local: asked.no_local,
-            retain_as_published: asked.retain_as_published,
-            identifier,
-        };
-        if filter.share_name().is_some() {
-            self.join(key, filter, options);
-            return granted(asked.qos);
+        match filter.kind() {
+            FilterKind::Shared | FilterKind::Queue => self.join(key, filter, options),
+            FilterKind::Request => session.requests.insert(filter, options),
+            FilterKind::Plain | FilterKind::Exclusive => {
+                let wants_retained = match retain_handling {
+                    RetainHandling::SendAtSubscribe => true,
+                    RetainHandling::SendIfNew => is_new,
+                    RetainHandling::DoNotSend => false,
+                };
+                fetches.extend(self.listen(key, filter, options, wants_retained));
+            }
         }
+        granted(options.qos)
+    }
+
+    /// Makes the session a subscriber; returns its walk over the retained messages, if it wants one.
+    fn listen(
+        &mut self,
+        key: SessionKey,
+        filter: TopicFilter,
+        options: SubscriptionOptions,
+        wants_retained: bool,
+    ) -> Option<Fetch> {
         let added = self.index.subscribe(&filter, key, options);
-        let wants_retained = match asked.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
-        };
         // The shards know a filter with earlier subscribers, but what they took for it
         // may be past here and not yet at its home: their confirmation waits for that.
         if added == Added::First || wants_retained {
             self.peers.broadcast_change(|stamp| Mesh::Subscribed { filter: filter.clone(), stamp });
         }
-        if wants_retained {
+        wants_retained.then(|| {
             let shards = self.shards_with_topics_of(&filter);
-            fetches.push(Fetch::new(filter, options, shards));
-        }
-        granted(asked.qos)
+            Fetch::new(filter, options, shards)
+        })
     }
 
-    /// Why such filters are not available, if they are not. For v5 clients, which CONNACK told so,
-    /// they are an error (sections 3.2.2.3.11 and 3.2.2.3.13); others learn it from SUBACK.
+    /// Why such filters are not available, if they are not.
     fn unavailable(&self, filter: &TopicFilter) -> Option<ReasonCode> {
         let limits = &self.policy.limits;
         if filter.share_name().is_some() && !limits.shared_subscription_available {
@@ -225,7 +309,7 @@ impl Broker {
     }
 
     /// The first and the last shard that may hold retained messages for a filter.
-    fn shards_with_topics_of(&self, filter: &TopicFilter) -> (ShardId, ShardId) {
+    pub(super) fn shards_with_topics_of(&self, filter: &TopicFilter) -> (ShardId, ShardId) {
         match TopicName::parse(filter.pattern()) {
             Ok(topic) => {
                 let home = self.home_of_topic(topic.as_str());
@@ -234,6 +318,23 @@ impl Broker {
             Err(_) => (ShardId(0), ShardId(self.peers.shard_count() - 1)),
         }
     }
+}
+
+/// One filter of a SUBSCRIBE.
+fn wish(
+    asked: &SubscribeFilter<'_>,
+    filter: TopicFilter,
+    identifier: Option<NonZeroU32>,
+) -> Subscription {
+    // MQTT-3.2.2-10: a lower maximum_qos limits what is published, not what is asked for.
+    let options = SubscriptionOptions {
+        qos: asked.qos,
+        no_local: asked.no_local,
+        retain_as_published: asked.retain_as_published,
+        identifier,
+        ..Default::default()
+    };
+    Subscription { filter, options, retain_handling: asked.retain_handling }
 }
 
 /// More than the session could hold: not worth the memory to say so one by one.

@@ -20,6 +20,7 @@ mod subscribe;
 mod version;
 mod wire;
 
+pub use crate::topic::RetainHandling;
 pub use ack::{Ack, encode_ack};
 pub use connack::ConnAck;
 pub use connect::{Connect, Will, connect_version, decode_connect};
@@ -33,6 +34,6 @@ pub use publish::{Publish, encode_publish};
 pub use reason::ReasonCode;
 pub use suback::{SubAck, UnsubAck};
 pub use subscribe::{
-    RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, encode_subscribe, encode_unsubscribe,
+    Subscribe, SubscribeFilter, Unsubscribe, encode_subscribe, encode_unsubscribe,
 };
 pub use version::Version;

@@ -62,6 +62,7 @@ impl<'a> Publish<'a> {
             "" if version == Version::V5 => {
                 return Err(DecodeError::Protocol("neither topic nor topic alias"));
             }
+            topic if sender == Sender::Client => Some(TopicName::parse_received(topic)?),
             topic => Some(TopicName::parse(topic)?),
         };
         let payload = reader.into_rest();
@@ -156,6 +157,14 @@ mod tests {
         assert!(decode(Version::V5, 0x30, &body).is_ok());
         let error = Publish::decode(Version::V5, 0x30, &body, Sender::Client).unwrap_err();
         assert_eq!(error.reason().0, 0x82, "MQTT-3.3.4-6");
+    }
+
+    #[test]
+    fn wildcards_stand_in_requests_of_clients_only() {
+        let body = b"\0\x0a$request/#\0";
+        let topic = |sender| Publish::decode(Version::V5, 0x30, body, sender).map(|p| p.topic);
+        assert!(topic(Sender::Client).is_ok_and(|topic| topic.is_some()));
+        assert!(topic(Sender::Either).is_err());
     }
 
     #[test]

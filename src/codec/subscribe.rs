@@ -4,7 +4,10 @@ use super::{
     DecodeError, PacketType, Properties, Version, properties,
     wire::{Reader, Sink, put_packet},
 };
-use crate::base::{PacketId, QoS};
+use crate::{
+    base::{PacketId, QoS},
+    topic::RetainHandling,
+};
 
 /// A request for subscriptions. Its filters stay in the packet's bytes, checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,19 +32,6 @@ pub struct SubscribeFilter<'a> {
     pub retain_as_published: bool,
     /// Retain Handling; before 5.0 always `SendAtSubscribe`.
     pub retain_handling: RetainHandling,
-}
-
-/// When retained messages are sent for a subscription.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(u8)]
-pub enum RetainHandling {
-    /// At every SUBSCRIBE.
-    #[default]
-    SendAtSubscribe = 0,
-    /// Only if the subscription did not exist.
-    SendIfNew = 1,
-    /// Never.
-    DoNotSend = 2,
 }
 
 impl<'a> Subscribe<'a> {
@@ -83,7 +73,7 @@ impl<'a> SubscribeFilter<'a> {
         let qos = QoS::from_bits(options & 0x3)
             .ok_or(DecodeError::Protocol("subscription with QoS 3"))?;
         let no_local = options & NO_LOCAL != 0;
-        if no_local && filter.starts_with("$share/") {
+        if no_local && (filter.starts_with("$share/") || filter.starts_with("$queue/")) {
             return Err(DecodeError::Protocol("no local on a share (MQTT-3.8.3-4)"));
         }
         let retain_handling = match options >> RETAIN_HANDLING_SHIFT {
@@ -253,6 +243,7 @@ mod tests {
             (V5, b"\0\x01\0\0\x01a\x30", 0x82),
             (V5, b"\0\x01\0\0\x01a\x03", 0x82),
             (V5, b"\0\x01\0\0\x0a$share/g/a\x04", 0x82), // MQTT-3.8.3-4
+            (V5, b"\0\x01\0\0\x08$queue/a\x04", 0x82),
             (V5, b"\0\x01\0\0\x01\0\0", 0x81),
             (V5, b"\0\x01\0\0\x01\xff\0", 0x81),
             (V5, b"\0\x01\0\0\x01a", 0x81),

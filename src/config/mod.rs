@@ -5,6 +5,7 @@
 //! Knows no socket, no clock and no thread; runs once, before any shard.
 
 mod address;
+mod auto_subscribe;
 mod keys;
 mod passwords;
 mod problem;
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use address::ListenAddress;
+pub use auto_subscribe::AutoSubscription;
 pub use keys::{help_text, markdown_table};
 pub use passwords::{
     Credentials, KEY_BYTES, LineError, UserNameError, Verifier, VerifierError, prepare_user_name,
@@ -84,6 +86,8 @@ pub struct Policy {
     pub rewrite: Vec<RewriteRule>,
     /// How long retained messages are kept at most; the first rule that matches holds.
     pub retained_ttl: Vec<RetainedTtl>,
+    /// Subscriptions that every new session gets.
+    pub auto_subscribe: Vec<AutoSubscription>,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -261,6 +265,7 @@ impl Config {
             password_file,
             rewrite,
             retained_ttl,
+            auto_subscribe,
             limits,
         } = settings;
         let anonymous = match allow_anonymous {
@@ -289,6 +294,7 @@ impl Config {
                 credentials: Arc::new(credentials),
                 rewrite,
                 retained_ttl,
+                auto_subscribe,
                 redirect: server_reference
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
@@ -378,6 +384,7 @@ struct Settings {
     password_file: Option<PathBuf>,
     rewrite: Vec<RewriteRule>,
     retained_ttl: Vec<RetainedTtl>,
+    auto_subscribe: Vec<AutoSubscription>,
     limits: Limits,
 }
 
@@ -397,6 +404,7 @@ impl Default for Settings {
             password_file: None,
             rewrite: Vec::new(),
             retained_ttl: Vec::new(),
+            auto_subscribe: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -218,6 +218,24 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Longest time in seconds that retained messages are kept, by topic filter; the first \
               rule that matches holds. 0 keeps none. A shorter Message Expiry Interval stays.",
     },
+    Key {
+        name: "auto_subscribe",
+        kind: Kind::List(List {
+            form: "rules `\"FILTER => QOS [FLAG...]\"`",
+            clear: |settings| settings.auto_subscribe.clear(),
+            add: |settings, rule| {
+                settings.auto_subscribe.push(rule.parse()?);
+                Ok(())
+            },
+        }),
+        show: |settings| match settings.auto_subscribe.as_slice() {
+            [] => "none".to_owned(),
+            rules => format!("{} rules", rules.len()),
+        },
+        doc: "Subscriptions that every new session gets at CONNECT. In FILTER, `%c` stands for the \
+              client id and `%u` for the user name; flags are `no_local`, `retain_as_published`, \
+              `retain=send`, `retain=new` and `retain=never`.",
+    },
     limit!(
         packet_bytes_max,
         PACKET_BYTES_MIN..=PACKET_BYTES,

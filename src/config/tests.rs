@@ -110,6 +110,7 @@ fn every_key_can_stand_in_the_file() {
         response_information = "answers/%c"
         rewrite = ["publish a/+ => b/$1", "all  #  =>  %u/$1"]
         retained_ttl = ["a/# => 0", "+/# => 4294967295"]
+        auto_subscribe = ["to/%c => 1", "$queue/jobs => 2"]
         [limits]
         packet_bytes_max = 268_435_460
         receive_maximum = 1
@@ -167,6 +168,10 @@ fn every_key_can_stand_in_the_file() {
             retained_ttl: vec![
                 RetainedTtl { filter: TopicFilter::parse("a/#").unwrap(), secs: 0 },
                 RetainedTtl { filter: TopicFilter::parse("+/#").unwrap(), secs: u32::MAX },
+            ],
+            auto_subscribe: vec![
+                "to/%c => 1".parse().unwrap(),
+                "$queue/jobs => 2".parse().unwrap(),
             ],
             limits: Limits {
                 packet_bytes_max: 268_435_460,
@@ -333,6 +338,10 @@ fn bad_values_name_the_key_and_what_is_allowed() {
         (
             "limits.maximum_qos = 3",
             "limits.maximum_qos = 3, but it must be a whole number from 0 to 2",
+        ),
+        (
+            "auto_subscribe = \"a#\"",
+            "auto_subscribe: \"a#\": there is no =>; it must be a list of rules `\"FILTER => QOS [FLAG...]\"`",
         ),
         ("ephemeral = 1", "ephemeral = 1, but it must be true or false"),
         ("data_dir = \"\"", "data_dir = \"\", but it must be the path of a directory"),

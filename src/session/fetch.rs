@@ -1,16 +1,18 @@
-//! Retained messages still owed to a subscription: fetched page by page from
-//! the shards that hold them, as fast as the client takes them.
+//! Retained messages still owed to a subscription or a request: fetched page by
+//! page from the shards that hold them, as fast as the client takes them.
 
 use std::collections::{BTreeMap, HashMap, btree_map::OccupiedEntry};
 
 use ahash::RandomState;
 
+use super::{QueueBounds, Refused};
 use crate::{
-    base::ShardId,
+    base::{ShardId, limits},
     topic::{Cursor, SubscriptionOptions, TopicFilter},
 };
 
-/// One subscription's walk over the retained messages of one shard after another.
+/// The walk of one subscription or request over the retained messages of one
+/// shard after another.
 #[derive(Debug)]
 pub struct Fetch {
     /// The filter whose matches are owed.
@@ -28,6 +30,10 @@ pub struct Fetch {
     pub after: Option<Cursor>,
     /// Tag of the page that was asked for and has not come yet.
     pub awaited: Option<u64>,
+    /// The registration that a request is based on; none for a subscription.
+    pub registration: Option<TopicFilter>,
+    /// How many walks follow this one: requests that came while it was under way.
+    pub repeats: u16,
 }
 
 impl Fetch {
@@ -37,7 +43,17 @@ impl Fetch {
         options: SubscriptionOptions,
         (first, last): (ShardId, ShardId),
     ) -> Self {
-        Self { filter, options, starts_at: 0, shard: first, last, after: None, awaited: None }
+        Self {
+            filter,
+            options,
+            starts_at: 0,
+            shard: first,
+            last,
+            after: None,
+            awaited: None,
+            registration: None,
+            repeats: 0,
+        }
     }
 
     /// Takes note of a page that ended at `after`; false if the walk is over.
@@ -54,8 +70,9 @@ impl Fetch {
     }
 }
 
-/// The walks of one session, one at a time in the order of its subscriptions.
-/// At most one a filter, so bounded by the session's subscriptions.
+/// The walks of one session, one at a time in the order of its subscriptions and
+/// requests. At most one a filter, so those for subscriptions are bounded by the
+/// session's subscriptions; requests for single topics have bounds of their own.
 #[derive(Debug, Default)]
 pub struct Fetches {
     walks: Option<Box<Walks>>,
@@ -69,6 +86,9 @@ struct Walks {
     by_number: BTreeMap<u64, Fetch>,
     numbers: HashMap<TopicFilter, u64, RandomState>,
     last_number: u64,
+    /// Requests among them, and the bytes of their filters.
+    requests: usize,
+    request_bytes: u64,
     /// Topics (hashed) on which a newer retained message was delivered live:
     /// what the walks up to that number find on them is stale. Past [`SEEN_MAX`]
     /// further ones are not noted and may be followed by an older one.
@@ -79,12 +99,56 @@ impl Fetches {
     /// Adds a walk; one with the same filter starts over.
     pub fn add(&mut self, fetch: Fetch) {
         let walks = self.walks.get_or_insert_default();
-        walks.last_number += 1;
-        let number = walks.last_number;
-        if let Some(old) = walks.numbers.insert(fetch.filter.clone(), number) {
-            walks.by_number.remove(&old);
+        if let Some(old) = walks.numbers.get(&fetch.filter).copied() {
+            walks.take(old);
         }
-        walks.by_number.insert(number, fetch);
+        walks.last_number += 1;
+        walks.numbers.insert(fetch.filter.clone(), walks.last_number);
+        if fetch.registration.is_some() {
+            walks.requests += 1;
+            walks.request_bytes += fetch.filter.as_str().len() as u64;
+        }
+        walks.by_number.insert(walks.last_number, fetch);
+    }
+
+    /// If a request for this filter is under way, lets another walk follow it
+    /// and returns true. Past [`limits::REQUEST_REPEATS_MAX`] the last one that
+    /// follows stands for further requests too: it starts after them.
+    pub fn repeat(&mut self, filter: &TopicFilter) -> bool {
+        let Some(walks) = &mut self.walks else { return false };
+        let number = walks.numbers.get(filter);
+        let Some(fetch) = number.and_then(|number| walks.by_number.get_mut(number)) else {
+            return false;
+        };
+        fetch.repeats = (fetch.repeats + 1).min(limits::REQUEST_REPEATS_MAX);
+        true
+    }
+
+    /// Whether one more request, for this filter, passes the bounds.
+    pub fn request_fits(&self, filter: &TopicFilter, bounds: QueueBounds) -> Result<(), Refused> {
+        let (requests, bytes) =
+            self.walks.as_ref().map_or((0, 0), |walks| (walks.requests, walks.request_bytes));
+        if requests >= bounds.messages_max {
+            return Err(Refused::Messages);
+        }
+        if bytes + filter.as_str().len() as u64 > bounds.bytes_max {
+            return Err(Refused::Bytes);
+        }
+        Ok(())
+    }
+
+    /// Ends the requests that are based on a registration which has ended.
+    pub fn end_requests(&mut self, registration: &TopicFilter) {
+        let Some(walks) = &mut self.walks else { return };
+        if walks.requests == 0 {
+            return;
+        }
+        let is_based = |fetch: &Fetch| fetch.registration.as_ref() == Some(registration);
+        let ended = walks.by_number.iter().filter(|(_, fetch)| is_based(fetch));
+        for number in ended.map(|(number, _)| *number).collect::<Vec<_>>() {
+            walks.take(number);
+        }
+        self.forget_if_over();
     }
 
     /// The walk that is under way.
@@ -93,21 +157,20 @@ impl Fetches {
     }
 
     /// Ends the walk that is under way.
-    pub fn pop(&mut self) {
-        if let Some(walks) = &mut self.walks
-            && let Some((_, fetch)) = walks.by_number.pop_first()
-        {
-            walks.numbers.remove(&fetch.filter);
-        }
+    pub fn pop(&mut self) -> Option<Fetch> {
+        let walks = self.walks.as_mut()?;
+        let number = *walks.by_number.first_key_value()?.0;
+        let ended = walks.take(number);
         self.forget_if_over();
+        ended
     }
 
     /// Ends the walk of a filter that was unsubscribed.
     pub fn remove(&mut self, filter: &TopicFilter) {
         if let Some(walks) = &mut self.walks
-            && let Some(number) = walks.numbers.remove(filter)
+            && let Some(number) = walks.numbers.get(filter).copied()
         {
-            walks.by_number.remove(&number);
+            walks.take(number);
         }
         self.forget_if_over();
     }
@@ -147,6 +210,18 @@ impl Fetches {
 
     fn forget_if_over(&mut self) {
         self.walks.take_if(|walks| walks.by_number.is_empty());
+    }
+}
+
+impl Walks {
+    fn take(&mut self, number: u64) -> Option<Fetch> {
+        let fetch = self.by_number.remove(&number)?;
+        self.numbers.remove(&fetch.filter);
+        if fetch.registration.is_some() {
+            self.requests -= 1;
+            self.request_bytes -= fetch.filter.as_str().len() as u64;
+        }
+        Some(fetch)
     }
 }
 
@@ -194,6 +269,43 @@ mod tests {
         assert!(fetches.is_stale(topic) && !fetches.is_stale(8));
         fetches.pop();
         assert!(!fetches.is_stale(topic), "it passed before this subscription");
+    }
+
+    fn request(filter: &str, registration: &str) -> Fetch {
+        let registration = TopicFilter::parse(registration).ok();
+        Fetch { registration, ..fetch(filter, 0) }
+    }
+
+    #[test]
+    fn requests_are_bounded_and_end_with_their_registration() {
+        let bounds = QueueBounds { messages_max: 2, bytes_max: 30 };
+        let mut fetches = Fetches::default();
+        let filter = |text: &str| TopicFilter::parse(text).unwrap();
+        fetches.add(fetch("plain", 0));
+        fetches.add(request("$request/a", "$request/+"));
+        let long = filter("$request/0123456789012");
+        assert_eq!(fetches.request_fits(&long, bounds), Err(Refused::Bytes));
+        assert_eq!(fetches.request_fits(&filter("$request/b"), bounds), Ok(()));
+        fetches.add(request("$request/b", "$request/b"));
+        assert_eq!(fetches.request_fits(&filter("$request/c"), bounds), Err(Refused::Messages));
+        fetches.end_requests(&filter("$request/+"));
+        assert_eq!(fetches.request_fits(&filter("$request/c"), bounds), Ok(()));
+        assert_eq!(fetches.pop().map(|ended| ended.filter), Some(filter("plain")));
+        assert_eq!(front(&mut fetches), Some("$request/b"));
+        fetches.end_requests(&filter("$request/b"));
+        assert!(fetches.is_empty());
+    }
+
+    #[test]
+    fn a_request_that_is_under_way_is_repeated() {
+        let filter = TopicFilter::parse("$request/#").unwrap();
+        let mut fetches = Fetches::default();
+        assert!(!fetches.repeat(&filter));
+        fetches.add(request("$request/#", "$request/#"));
+        for _ in 0..=limits::REQUEST_REPEATS_MAX {
+            assert!(fetches.repeat(&filter));
+        }
+        assert_eq!(fetches.pop().map(|ended| ended.repeats), Some(limits::REQUEST_REPEATS_MAX));
     }
 
     #[test]

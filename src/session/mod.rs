@@ -7,6 +7,7 @@
 mod fetch;
 mod inbox;
 mod outbox;
+mod requests;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub use fetch::{Fetch, Fetches};
 pub use inbox::Inbox;
 pub use outbox::{AckError, Outbox, Outgoing, QueueBounds, Queued, Refused};
+pub use requests::Requests;
 pub use subscriptions::Subscriptions;
 
 use crate::{
@@ -32,11 +34,13 @@ pub struct Session {
     pub conn: Option<ConnId>,
     /// Filters the client is subscribed to.
     pub subscriptions: Subscriptions,
+    /// What the client may ask for, of its subscriptions.
+    pub requests: Requests,
     /// Receive side: QoS 2 publications of the client that are not released yet.
     pub inbox: Inbox,
     /// Send side: deliveries in flight and waiting.
     pub outbox: Outbox,
-    /// Retained messages that are still to be sent for new subscriptions.
+    /// Retained messages that are still to be sent for new subscriptions and requests.
     pub fetches: Fetches,
     /// Will Message of the present or last connection, until published or deleted.
     pub will: Option<Box<Will>>,
@@ -58,6 +62,7 @@ impl Session {
             user_name: None,
             conn: None,
             subscriptions: Subscriptions::default(),
+            requests: Requests::default(),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             fetches: Fetches::default(),

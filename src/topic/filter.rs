@@ -5,14 +5,30 @@ use std::{hash, sync::Arc};
 use super::TopicName;
 use crate::base::limits::TOPIC_LEVELS_MAX;
 
-/// A valid Topic Filter as the client wrote it, `$share/NAME/` included.
-/// Cheap to clone and to send to another shard.
+/// A valid Topic Filter as the client wrote it, a prefix such as `$share/NAME/`
+/// included. Cheap to clone and to send to another shard.
 #[derive(Clone, Debug)]
 pub struct TopicFilter {
     text: Arc<str>,
-    /// Where the filter proper starts: behind `$share/NAME/`, else 0.
+    /// Where the filter proper starts: behind the prefix, if there is one.
     start: u32,
+    kind: FilterKind,
     wildcard: bool,
+}
+
+/// What a filter's prefix asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FilterKind {
+    /// No prefix: an ordinary subscription.
+    Plain,
+    /// `$share/NAME/FILTER` (MQTT 5.0 section 4.8.2).
+    Shared,
+    /// `$queue/FILTER`: a shared subscription of all that ask for it so.
+    Queue,
+    /// `$exclusive/FILTER`: held by one session at a time.
+    Exclusive,
+    /// `$request/FILTER`: retained messages only, and those only when asked for.
+    Request,
 }
 
 /// Why a text is not a Topic Filter.
@@ -33,6 +49,32 @@ pub enum FilterError {
     /// More than [`TOPIC_LEVELS_MAX`] levels.
     #[error("topic filter has too many levels")]
     TooDeep,
+    /// `$queue`, `$exclusive` or `$request` alone.
+    #[error("prefix of a subscription without a filter behind it")]
+    PrefixAlone,
+    /// One prefix behind another, as in `$share/NAME/$request/FILTER`.
+    #[error("subscription with two prefixes")]
+    TwoPrefixes,
+}
+
+impl FilterError {
+    /// Whether the standard has no such filter. The others mean nothing here only.
+    pub const fn is_malformed(self) -> bool {
+        !matches!(self, Self::PrefixAlone | Self::TwoPrefixes)
+    }
+}
+
+impl FilterKind {
+    /// The kind of a filter that starts with this level.
+    fn of_level(level: &str) -> Self {
+        match level {
+            "$share" => Self::Shared,
+            QUEUE => Self::Queue,
+            "$exclusive" => Self::Exclusive,
+            "$request" => Self::Request,
+            _ => Self::Plain,
+        }
+    }
 }
 
 impl TopicFilter {
@@ -41,13 +83,9 @@ impl TopicFilter {
         if text.is_empty() {
             return Err(FilterError::Empty);
         }
-        let start = match text.strip_prefix(SHARE_PREFIX) {
-            Some(rest) => SHARE_PREFIX.len() + share_name_len(rest)? + 1,
-            None if text == "$share" => return Err(FilterError::MalformedShare),
-            None => 0,
-        };
+        let (kind, start) = read_prefix(text)?;
         let wildcard = check_levels(&text[start..])?;
-        Ok(Self { text: text.into(), start: start as u32, wildcard })
+        Ok(Self { text: text.into(), start: start as u32, kind, wildcard })
     }
 
     /// The filter as the client wrote it.
@@ -60,10 +98,18 @@ impl TopicFilter {
         &self.text[self.start as usize..]
     }
 
-    /// The share name, if this is a shared subscription.
+    /// What its prefix asks for.
+    pub const fn kind(&self) -> FilterKind {
+        self.kind
+    }
+
+    /// The share name, if this is a shared subscription; `$queue` is its own.
     pub fn share_name(&self) -> Option<&str> {
-        let end = (self.start as usize).checked_sub(1)?;
-        Some(&self.text[SHARE_PREFIX.len()..end])
+        match self.kind {
+            FilterKind::Shared => Some(&self.text[SHARE_PREFIX.len()..self.start as usize - 1]),
+            FilterKind::Queue => Some(QUEUE),
+            FilterKind::Plain | FilterKind::Exclusive | FilterKind::Request => None,
+        }
     }
 
     /// A copy whose text is its own: no other shard touches its reference
@@ -116,6 +162,27 @@ impl std::fmt::Display for TopicFilter {
     }
 }
 
+/// What the prefix asks for, and where the filter proper starts.
+fn read_prefix(text: &str) -> Result<(FilterKind, usize), FilterError> {
+    let first_level = |text: &str| FilterKind::of_level(text.split('/').next().unwrap_or_default());
+    let kind = first_level(text);
+    let start = match kind {
+        FilterKind::Plain => return Ok((kind, 0)),
+        FilterKind::Shared => {
+            let rest = text.strip_prefix(SHARE_PREFIX).ok_or(FilterError::MalformedShare)?;
+            SHARE_PREFIX.len() + share_name_len(rest)? + 1
+        }
+        FilterKind::Queue | FilterKind::Exclusive | FilterKind::Request => match text.find('/') {
+            Some(slash) if slash + 1 < text.len() => slash + 1,
+            _ => return Err(FilterError::PrefixAlone),
+        },
+    };
+    match first_level(&text[start..]) {
+        FilterKind::Plain => Ok((kind, start)),
+        _ => Err(FilterError::TwoPrefixes),
+    }
+}
+
 /// Length of the share name at the start of `rest`, which follows `$share/`.
 fn share_name_len(rest: &str) -> Result<usize, FilterError> {
     match rest.split_once('/') {
@@ -151,6 +218,7 @@ fn check_levels(pattern: &str) -> Result<bool, FilterError> {
 }
 
 const SHARE_PREFIX: &str = "$share/";
+const QUEUE: &str = "$queue";
 
 #[cfg(test)]
 mod tests {
@@ -178,6 +246,17 @@ mod tests {
             ("$share/x/a", None),
             ("$share/x//", None),
             ("$sharex", None),
+            ("$queue/a/#", None),
+            ("$exclusive//", None),
+            ("$request/+", None),
+            ("$request", Some(FilterError::PrefixAlone)),
+            ("$queue/", Some(FilterError::PrefixAlone)),
+            ("$exclusive/a#", Some(FilterError::MisplacedWildcard)),
+            ("$share/x/$request/a", Some(FilterError::TwoPrefixes)),
+            ("$share/x/$request", Some(FilterError::TwoPrefixes)),
+            ("$request/$share/x/a", Some(FilterError::TwoPrefixes)),
+            ("$queue/$SYS/#", None),
+            ("$queues/a", None),
         ] {
             assert_eq!(TopicFilter::parse(text).err(), expected, "{text:?}");
         }
@@ -188,6 +267,15 @@ mod tests {
         let filter = TopicFilter::parse("$share/g/a/+").unwrap();
         assert_eq!((filter.share_name(), filter.pattern()), (Some("g"), "a/+"));
         assert!(filter.has_wildcard());
+        for (text, kind, share_name) in [
+            ("$queue/a/b", FilterKind::Queue, Some("$queue")),
+            ("$exclusive/a/b", FilterKind::Exclusive, None),
+            ("$request/a/b", FilterKind::Request, None),
+        ] {
+            let filter = TopicFilter::parse(text).unwrap();
+            assert_eq!((filter.kind(), filter.share_name()), (kind, share_name), "{text}");
+            assert_eq!((filter.as_str(), filter.pattern()), (text, "a/b"));
+        }
         let plain = TopicFilter::parse("a/b").unwrap();
         assert_eq!((plain.share_name(), plain.pattern()), (None, "a/b"));
     }

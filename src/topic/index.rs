@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use ahash::RandomState;
 
 use super::{
-    TopicFilter, TopicName,
+    FilterKind, TopicFilter, TopicName,
     share::Groups,
     slab::{NIL, Slab},
     subscribers::Subscribers,
@@ -25,8 +25,35 @@ pub struct SubscriptionOptions {
     pub no_local: bool,
     /// Forward the RETAIN flag as it was published.
     pub retain_as_published: bool,
+    /// Set by the index: the filter is exclusive, and so beside another one that
+    /// the session may have for the same topics.
+    pub exclusive: bool,
     /// Subscription Identifier to send along (MQTT-3.3.4-3).
     pub identifier: Option<NonZeroU32>,
+}
+
+/// When retained messages are sent for a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum RetainHandling {
+    /// At every SUBSCRIBE.
+    #[default]
+    SendAtSubscribe = 0,
+    /// Only if the subscription did not exist.
+    SendIfNew = 1,
+    /// Never.
+    DoNotSend = 2,
+}
+
+/// A subscription as it is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// For which topics.
+    pub filter: TopicFilter,
+    /// How messages are delivered.
+    pub options: SubscriptionOptions,
+    /// Which retained messages are sent.
+    pub retain_handling: RetainHandling,
 }
 
 /// A session that shares a subscription, on whichever shard it lives.
@@ -151,6 +178,7 @@ impl Index {
         options: SubscriptionOptions,
     ) -> Added {
         debug_assert!(filter.share_name().is_none(), "shared subscriptions are joined");
+        let options = SubscriptionOptions { exclusive: is_exclusive(filter), ..options };
         let entry = self.entry_or_insert(filter);
         self.entries[entry].local.insert(LocalMatch { session, options }, &self.hasher)
     }
@@ -158,7 +186,8 @@ impl Index {
     /// Ends an ordinary subscription of a session on this shard.
     pub fn unsubscribe(&mut self, filter: &TopicFilter, session: SessionKey) -> Removed {
         let Some(entry) = self.entry(filter) else { return Removed::Absent };
-        let removed = self.entries[entry].local.remove(session, &self.hasher);
+        let key = (session, is_exclusive(filter));
+        let removed = self.entries[entry].local.remove(key, &self.hasher);
         self.release(entry);
         removed
     }
@@ -315,6 +344,10 @@ impl Index {
             self.wildcards.remove(pattern, &self.hasher);
         }
     }
+}
+
+fn is_exclusive(filter: &TopicFilter) -> bool {
+    filter.kind() == FilterKind::Exclusive
 }
 
 impl Entry {
@@ -578,6 +611,20 @@ mod tests {
             assert_eq!(index.unsubscribe(&filter(text), session(n as u32)), Removed::Last);
         }
         assert_eq!(index.wildcards.len(), 1);
+    }
+
+    #[test]
+    fn an_exclusive_subscription_stands_beside_an_ordinary_one() {
+        let mut index = Index::new(1);
+        let (plain, exclusive) = (filter("a/+"), filter("$exclusive/a/+"));
+        assert_eq!(index.subscribe(&plain, session(1), options(1)), Added::First);
+        assert_eq!(index.subscribe(&exclusive, session(1), options(2)), Added::Another);
+        assert_eq!(index.subscribe(&exclusive, session(1), options(3)), Added::Replaced);
+        assert_eq!(local_slots(&index, "a/b"), [1, 1]);
+        assert_eq!(index.unsubscribe(&plain, session(1)), Removed::NotLast);
+        assert_eq!(index.unsubscribe(&plain, session(1)), Removed::Absent);
+        assert_eq!(index.unsubscribe(&exclusive, session(1)), Removed::Last);
+        assert!(index.is_empty());
     }
 
     #[test]

@@ -17,9 +17,10 @@ mod table;
 mod testing;
 mod trie;
 
-pub use filter::{FilterError, TopicFilter};
+pub use filter::{FilterError, FilterKind, TopicFilter};
 pub use index::{
-    Added, Index, LocalMatch, Matches, Member, Removed, SharedMatch, SubscriptionOptions,
+    Added, Index, LocalMatch, Matches, Member, Removed, RetainHandling, SharedMatch, Subscription,
+    SubscriptionOptions,
 };
 pub use name::{TopicError, TopicName};
 pub use retained::{Cursor, Retained};

@@ -1,9 +1,11 @@
 //! Topic names: what a message is published to (MQTT 5.0 section 4.7).
 
+use super::{FilterKind, TopicFilter};
 use crate::base::limits::TOPIC_LEVELS_MAX;
 
 /// A valid Topic Name: not empty, no wildcard, no U+0000, at most
-/// [`TOPIC_LEVELS_MAX`] levels.
+/// [`TOPIC_LEVELS_MAX`] levels. What a client sends may also be a request with
+/// wildcards, see [`Self::parse_received`]; no message is kept under such a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct TopicName<'a>(&'a str);
 
@@ -45,9 +47,18 @@ impl<'a> TopicName<'a> {
         Ok(Self(text))
     }
 
+    /// The same for what a client publishes to. That may be `$request/FILTER`,
+    /// wildcards included: it is for the server, which sends what matches.
+    pub fn parse_received(text: &'a str) -> Result<Self, TopicError> {
+        match Self::parse(text) {
+            Err(TopicError::Wildcard) if is_request(text) => Ok(Self(text)),
+            result => result,
+        }
+    }
+
     /// A text that was a Topic Name before, such as one out of a stored message.
     pub(crate) fn trusted(text: &'a str) -> Self {
-        debug_assert!(Self::parse(text).is_ok());
+        debug_assert!(Self::parse_received(text).is_ok());
         Self(text)
     }
 
@@ -65,6 +76,10 @@ impl<'a> TopicName<'a> {
     pub fn is_system(self) -> bool {
         self.0.starts_with('$')
     }
+}
+
+fn is_request(text: &str) -> bool {
+    TopicFilter::parse(text).is_ok_and(|filter| filter.kind() == FilterKind::Request)
 }
 
 impl std::fmt::Display for TopicName<'_> {
@@ -90,6 +105,18 @@ mod tests {
             ("$SYS/x", None),
         ] {
             assert_eq!(TopicName::parse(text).err(), expected, "{text:?}");
+        }
+        for (text, expected) in [
+            ("$request/a/+/#", None),
+            ("$request/a#", Some(TopicError::Wildcard)),
+            ("$request/$share/g/#", Some(TopicError::Wildcard)),
+            ("$requests/#", Some(TopicError::Wildcard)),
+            ("$queue/#", Some(TopicError::Wildcard)),
+            ("$request/+/\0", Some(TopicError::Wildcard)),
+            ("$request/", None),
+        ] {
+            assert_eq!(TopicName::parse_received(text).err(), expected, "{text:?}");
+            assert_eq!(TopicName::parse(text).is_ok(), text == "$request/");
         }
         let deepest = "/".repeat(TOPIC_LEVELS_MAX - 1);
         assert!(TopicName::parse(&deepest).is_ok());

@@ -37,7 +37,7 @@ impl Subscribers {
                 *self = Self::One(new);
                 Added::First
             }
-            Self::One(one) if one.session == new.session => {
+            Self::One(one) if one.key() == new.key() => {
                 *one = new;
                 Added::Replaced
             }
@@ -48,7 +48,7 @@ impl Subscribers {
                 *self = Self::Many(Box::new(many));
                 Added::Another
             }
-            Self::Many(many) => match many.find(new.session, hasher) {
+            Self::Many(many) => match many.find(new.key(), hasher) {
                 Some(at) => {
                     *many.at_mut(at) = new;
                     Added::Replaced
@@ -62,14 +62,14 @@ impl Subscribers {
     }
 
     /// Takes a session out.
-    pub(super) fn remove(&mut self, session: SessionKey, hasher: &RandomState) -> Removed {
+    pub(super) fn remove(&mut self, key: SubscriberKey, hasher: &RandomState) -> Removed {
         match self {
-            Self::One(one) if one.session == session => {
+            Self::One(one) if one.key() == key => {
                 *self = Self::Nobody;
                 Removed::Last
             }
             Self::Many(many) => {
-                let Some(at) = many.find(session, hasher) else { return Removed::Absent };
+                let Some(at) = many.find(key, hasher) else { return Removed::Absent };
                 many.swap_remove(at, hasher);
                 if let [one] = *many.as_slice() {
                     *self = Self::One(one);
@@ -81,10 +81,13 @@ impl Subscribers {
     }
 }
 
-impl Keyed for LocalMatch {
-    type Key = SessionKey;
+/// A session, and whether its filter is exclusive: it may have an ordinary one beside it.
+pub(super) type SubscriberKey = (SessionKey, bool);
 
-    fn key(&self) -> SessionKey {
-        self.session
+impl Keyed for LocalMatch {
+    type Key = SubscriberKey;
+
+    fn key(&self) -> SubscriberKey {
+        (self.session, self.options.exclusive)
     }
 }

@@ -160,7 +160,7 @@ fn no_bound_on_queues_shortens_a_walk(broker: &Broker) {
         let mut client = RawClient::v5(broker.port, &format!("qos {qos}"));
         client.send(&format!("82 ( 0001 () 'long/#' 0{qos} )"));
         client.expect(&format!("90 ( 0001 () 0{qos} )"));
-        let mut taken = vec![false; TOPICS];
+        let mut taken = [false; TOPICS];
         for _ in 0..TOPICS {
             let packet = client.read_packet();
             let at = packet.windows(5).position(|bytes| bytes == b"long/").expect("its topic") + 5;
