@@ -4,12 +4,15 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod auto_subscribe;
 mod connect;
 mod enhanced_auth;
 mod delayed;
+mod exclusive;
 mod flow;
 mod notation;
 mod publish;
+mod request;
 mod resume;
 mod retained;
 mod server_options;

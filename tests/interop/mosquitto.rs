@@ -1,7 +1,7 @@
 //! What a plain MQTT tutorial does with `mosquitto_sub` and `mosquitto_pub`.
 
 use crate::common::{Broker, RawClient, on_one_and_four_shards};
-use crate::tool::{Subscriber, publish, publish_input, subscribe_once};
+use crate::tool::{Subscriber, publish, publish_input, request_once, subscribe_once};
 
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 const QOS: [&str; 3] = ["0", "1", "2"];
@@ -158,6 +158,16 @@ fn a_shared_subscription(broker: &Broker) {
     assert_eq!(all.lines(), expected);
 }
 
+/// `$request/...`, as a tool for requests and responses can ask.
+fn a_retained_message_on_request(broker: &Broker) {
+    publish(broker, &["-r", "-q", "1", "-t", "home/hall", "-m", "18"]);
+    for version in ["mqttv311", "mqttv5"] {
+        let topic = "$request/home/hall";
+        let arguments = ["-V", version, "-q", "1", "-t", topic, "-e", topic, "-n"];
+        assert_eq!(request_once(broker, &arguments), ["home/hall|1|1|18"], "{version}");
+    }
+}
+
 on_one_and_four_shards! {
     every_version_and_qos;
     retained_messages;
@@ -167,4 +177,5 @@ on_one_and_four_shards! {
     a_large_payload with "limits.packet_bytes_max=2000000";
     many_lines with "limits.queue_messages_max=100000";
     a_shared_subscription;
+    a_retained_message_on_request;
 }

@@ -1,4 +1,4 @@
-//! `mosquitto_sub` and `mosquitto_pub` as child processes.
+//! `mosquitto_sub`, `mosquitto_pub` and `mosquitto_rr` as child processes.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
@@ -55,7 +55,18 @@ impl Drop for Subscriber {
 /// Runs `mosquitto_sub` until it ends by itself (`-E`, `-C`), and returns what it printed.
 #[track_caller]
 pub(crate) fn subscribe_once(broker: &Broker, arguments: &[&str]) -> Vec<String> {
-    let mut command = command(broker, "mosquitto_sub");
+    printed(broker, "mosquitto_sub", arguments)
+}
+
+/// Runs `mosquitto_rr`, which subscribes (`-e`), publishes (`-t`) and ends with the first message.
+#[track_caller]
+pub(crate) fn request_once(broker: &Broker, arguments: &[&str]) -> Vec<String> {
+    printed(broker, "mosquitto_rr", arguments)
+}
+
+#[track_caller]
+fn printed(broker: &Broker, program: &str, arguments: &[&str]) -> Vec<String> {
+    let mut command = command(broker, program);
     command.args(["-W", "30", "-F", "%t|%q|%r|%p"]).args(arguments);
     let output = finished(&mut command);
     String::from_utf8(output.stdout)

@@ -148,7 +148,7 @@ fn a_publisher_that_leaves_while_it_waits_is_forgotten() {
 }
 
 /// A client whose home is that shard.
-fn connect(world: &mut World, shard: ShardId, role: &str) -> LinkId {
+pub(crate) fn connect(world: &mut World, shard: ShardId, role: &str) -> LinkId {
     for attempt in 0.. {
         let link = world.connect_to(shard);
         world.links[link].room = usize::MAX;
@@ -173,14 +173,14 @@ fn connect(world: &mut World, shard: ShardId, role: &str) -> LinkId {
     unreachable!("some name has its home there")
 }
 
-fn send(world: &mut World, link: LinkId, packet: &Packet<'_>) {
+pub(crate) fn send(world: &mut World, link: LinkId, packet: &Packet<'_>) {
     let mut bytes = Vec::new();
     packet.encode(Version::V311, &mut bytes);
     world.write(link, &bytes);
 }
 
 /// Lets the machine run, in any order, until nothing can happen.
-fn run(world: &mut World) {
+pub(crate) fn run(world: &mut World) {
     let mut actions: Vec<Action> = Vec::new();
     for _ in 0..STEPS_MAX {
         world.step += 1;
@@ -195,5 +195,5 @@ fn run(world: &mut World) {
     panic!("rule 9: no rest after {STEPS_MAX} steps");
 }
 
-const CHUNK_MAX: usize = 16 * 1024;
+pub(crate) const CHUNK_MAX: usize = 16 * 1024;
 const STEPS_MAX: usize = 500_000;

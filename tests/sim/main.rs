@@ -13,6 +13,7 @@ mod oracle;
 mod plan;
 mod protocol;
 mod random;
+mod requests;
 mod shell;
 mod sim;
 mod trace;
