@@ -9,12 +9,16 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion};
 use ringmq::{
     base::{SessionKey, ShardId},
-    topic::{Index, Matches, Member, Retained, SubscriptionOptions, TopicFilter, TopicName},
+    topic::{
+        Index, Matches, Member, Retained, Strategies, Strategy, SubscriptionOptions, TopicFilter,
+        TopicName,
+    },
 };
 
 fn main() {
     let mut criterion = support::criterion();
     bench_index(&mut criterion);
+    bench_strategies(&mut criterion);
     bench_retained(&mut criterion);
     criterion.final_summary();
 }
@@ -64,7 +68,8 @@ fn index_of(size: u32, kind: FilterText) -> Index {
         let session = SessionKey { slot, generation: 0 };
         let options = SubscriptionOptions::default();
         if filter.share_name().is_some() {
-            index.join(&filter, Member { shard: ShardId(1), session }, options, true);
+            let member = Member { shard: ShardId(1), session };
+            index.join(&filter, member, u64::from(slot), options, true);
         } else {
             index.subscribe(&filter, session, options);
         }
@@ -83,15 +88,38 @@ fn bench_index(criterion: &mut Criterion) {
             let (mut out, mut at) = (Matches::default(), 0);
             group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                 let index = made.get_or_insert_with(|| index_of(size, make));
-                index.matches(topics[at], &mut out);
+                index.matches(topics[at], || 0, &mut out);
                 assert_eq!(out.local.len() + out.shared.len(), 1);
                 bencher.iter(|| {
                     at = (at + 1) % TOPICS_DRAWN;
-                    index.matches(topics[at], &mut out);
+                    index.matches(topics[at], || 0, &mut out);
                     black_box(out.local.len() + out.shared.len())
                 });
             });
         }
+    }
+}
+
+/// The choice of one of a thousand members.
+fn bench_strategies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("share/of_1000");
+    for strategy in Strategy::ALL {
+        let strategies = Strategies { default: strategy, by_prefix: Vec::new() };
+        let mut index = Index::with_strategies(1, ShardId(0), strategies);
+        let filter = filter("$share/workers/job/+");
+        for slot in 0..1000 {
+            let session = SessionKey { slot, generation: 0 };
+            let member = Member { shard: ShardId(slot as u16 % 4), session };
+            index.join(&filter, member, u64::from(slot), SubscriptionOptions::default(), true);
+        }
+        let (mut out, mut publisher) = (Matches::default(), 0);
+        group.bench_function(strategy.name(), |bencher| {
+            bencher.iter(|| {
+                publisher += 1;
+                index.matches(name("job/x"), || publisher, &mut out);
+                black_box(out.shared.len())
+            });
+        });
     }
 }
 

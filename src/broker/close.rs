@@ -199,12 +199,14 @@ impl Broker {
     /// Ends a session: its will is published now at the latest, its
     /// subscriptions and messages are gone.
     pub(super) fn end_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        // First, lest a shared subscription gives the will to whose it is.
+        for filter in std::mem::take(&mut session.subscriptions).iter() {
+            self.remove_subscription(key, filter);
+        }
         self.publish_will(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
         self.timers.set(Timer::Session(key), &mut session.timer_at, None);
-        for filter in session.subscriptions.iter() {
-            self.remove_subscription(key, filter);
-        }
     }
 
     /// Tells all shards whether a member of shared subscriptions can be reached.
@@ -228,14 +230,14 @@ impl Broker {
         session.expires_at = (session.expiry_secs < u32::MAX)
             .then(|| self.now.plus_secs(u64::from(session.expiry_secs)));
         let will_at = session.will.as_ref().and_then(|will| will.due_at);
-        if will_at.is_some_and(|at| at <= self.now) {
-            self.publish_will(key);
-        }
-        self.set_session_timer(key);
         // After a take-over the new connection speaks for the session.
         if !matches!(cause, Cause::TakenOver { .. }) {
             self.announce_online(key, false);
         }
+        if will_at.is_some_and(|at| at <= self.now) {
+            self.publish_will(key);
+        }
+        self.set_session_timer(key);
     }
 
     fn set_session_timer(&mut self, key: SessionKey) {

@@ -36,7 +36,14 @@ pub(super) enum Mesh {
     /// The sender has lost its last subscriber of this filter.
     Unsubscribed { filter: TopicFilter },
     /// A session of the sender has joined a shared subscription.
-    Joined { filter: TopicFilter, member: SessionKey, options: SubscriptionOptions, stamp: u64 },
+    Joined {
+        filter: TopicFilter,
+        member: SessionKey,
+        /// Hash of the member's client.
+        identity: u64,
+        options: SubscriptionOptions,
+        stamp: u64,
+    },
     /// A session of the sender has left a shared subscription.
     Left { filter: TopicFilter, member: SessionKey },
     /// A member of a shared subscription has connected or disconnected.
@@ -44,6 +51,8 @@ pub(super) enum Mesh {
     /// No index change, but confirmed like one: the sender waits until what it sent
     /// before is done, and the receiver's retained messages have reached their homes.
     Barrier { stamp: u64 },
+    /// What members of the sender have in flight and waiting.
+    Loads(Arc<[(SessionKey, u32)]>),
     /// All index changes up to this stamp are in force at the sender, and every
     /// retained message that it took before them has reached its home.
     IndexApplied { stamp: u64 },
@@ -80,6 +89,8 @@ pub(super) struct Forward {
 pub(super) struct ChosenMember {
     pub(super) filter: TopicFilter,
     pub(super) session: SessionKey,
+    /// Hash of what the choice went by.
+    pub(super) hash: u64,
     /// How often the message was passed on already.
     pub(super) hops: u8,
 }
@@ -173,6 +184,7 @@ impl Peers {
             Mesh::Publish(Forward { publication, .. }) | Mesh::Retain { publication, .. } => {
                 publication.size()
             }
+            Mesh::Loads(loads) => size_of_val(&**loads),
             _ => 0,
         };
         lane.waiting.push(MeshMessage(message));
@@ -307,9 +319,9 @@ impl Broker {
                     self.peers.applied_change(from, stamp);
                 }
                 Mesh::Unsubscribed { filter } => self.index.remove_shard(&filter, from),
-                Mesh::Joined { filter, member, options, stamp } => {
+                Mesh::Joined { filter, member, identity, options, stamp } => {
                     let member = Member { shard: from, session: member };
-                    self.index.join(&filter, member, options, true);
+                    self.index.join(&filter, member, identity, options, true);
                     self.peers.applied_change(from, stamp);
                 }
                 Mesh::Left { filter, member } => {
@@ -320,6 +332,7 @@ impl Broker {
                     self.index.set_online(&filter, member, online);
                 }
                 Mesh::Barrier { stamp } => self.peers.applied_change(from, stamp),
+                Mesh::Loads(loads) => self.receive_loads(from, &loads),
                 Mesh::IndexApplied { stamp } => {
                     self.peers.note_index_applied(from, stamp);
                     self.release_answers();

@@ -22,6 +22,7 @@ mod request;
 mod retain;
 mod route;
 mod sessions;
+mod share;
 mod subscribe;
 mod sweep;
 mod timers;
@@ -168,6 +169,7 @@ impl Broker {
         let tracer = trace.map(|setup| Box::new(Tracer::new(setup, shard, placement.clone())));
         Self {
             shard,
+            index: Index::with_strategies(seed, shard, policy.shared.clone()),
             policy,
             sessions: Sessions::new(placement.clone()),
             placement,
@@ -175,7 +177,6 @@ impl Broker {
             scram: scram::Server::new(secret, shard),
             now: Time::default(),
             connections: Connections::default(),
-            index: Index::new(seed),
             retained: Retained::new(seed),
             retained_bytes: 0,
             sweep: Sweep::default(),
@@ -256,12 +257,13 @@ impl Broker {
             let Some(key) = self.ready_fetches.pop_front() else { break };
             self.continue_fetch(key);
         }
+        self.report_loads();
     }
 
     /// When [`advance`](Self::advance) has something to do; in the past if it has now.
     pub fn next_deadline(&self) -> Option<Time> {
         let can_resume = !self.paused.is_empty() && !self.peers.any_full();
-        if can_resume || !self.ready_fetches.is_empty() {
+        if can_resume || !self.ready_fetches.is_empty() || self.can_report_loads() {
             return Some(self.now);
         }
         let trace_due = self.tracer.as_ref().and_then(|tracer| tracer.next_deadline());

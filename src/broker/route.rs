@@ -18,6 +18,7 @@ use super::{
     connection::Connection,
     mesh::{ChosenMember, Forward, Mesh},
     packet_log,
+    share::identity,
     topic_aliases::ToClient,
 };
 
@@ -137,7 +138,9 @@ impl Broker {
             tracer.begin(&publication.message, publisher, &self.sessions);
         }
         let mut matches = std::mem::take(&mut self.matches);
-        self.index.matches(publication.message.topic, &mut matches);
+        let (sessions, placement) = (&self.sessions, &self.placement);
+        let client = || publisher.map_or(0, |key| identity(sessions, placement, key));
+        self.index.matches(publication.message.topic, client, &mut matches);
         if let Some(tracer) = &mut self.tracer {
             tracer.matched();
         }
@@ -170,6 +173,7 @@ impl Broker {
 
     /// Sends what waits for a client, as far as its window and output allow.
     pub(super) fn pump(&mut self, key: SessionKey) {
+        self.note_load(key, false);
         loop {
             let Some(session) = self.sessions.get_mut(key) else { return };
             let Some(conn) = session.conn else { return };
@@ -201,6 +205,7 @@ impl Broker {
                 }
             }
         }
+        self.note_load(key, false);
         self.schedule_fetch(key);
     }
 
@@ -244,14 +249,14 @@ impl Broker {
         let mut shards = ordinary;
         shards.remove(self.shard);
         let mut chosen: SmallVec<[(ShardId, ChosenMember); 4]> = SmallVec::new();
-        for SharedMatch { filter, member, options } in shared.drain(..) {
+        for SharedMatch { filter, member, options, hash } in shared.drain(..) {
             if member.shard == self.shard {
                 let grant = Grant::new(&publication.message, &options);
                 self.deliver(member.session, publication, &grant, false);
             } else {
                 shards.insert(member.shard);
                 let session = member.session;
-                chosen.push((member.shard, ChosenMember { filter, session, hops: 0 }));
+                chosen.push((member.shard, ChosenMember { filter, session, hash, hops: 0 }));
             }
         }
         for shard in shards.iter() {
@@ -286,7 +291,8 @@ impl Broker {
     /// Delivers to a member that another shard has chosen; if it has left or gone
     /// offline meanwhile, one is chosen anew.
     fn deliver_to_member(&mut self, publication: &mut Lazy<'_>, chosen: ChosenMember) {
-        let ChosenMember { filter, session, hops } = chosen;
+        let ChosenMember { filter, session, hash, hops } = chosen;
+        self.note_load(session, true);
         let member = Member { shard: self.shard, session };
         let options = self.index.member_options(&filter, member);
         let is_online = self.sessions.get(session).is_some_and(|found| found.conn.is_some());
@@ -296,13 +302,13 @@ impl Broker {
             let grant = Grant::new(&publication.message, &options);
             return self.deliver(session, publication, &grant, false);
         }
-        match self.index.pick(&filter, options.is_none().then_some(member)) {
+        match self.index.pick(&filter, hash) {
             Some((other, options)) if other.shard == self.shard => {
                 let grant = Grant::new(&publication.message, &options);
                 self.deliver(other.session, publication, &grant, false);
             }
             Some((other, _)) if hops < limits::SHARE_DEPARTURES_MAX => {
-                let next = ChosenMember { filter, session: other.session, hops: hops + 1 };
+                let next = ChosenMember { filter, session: other.session, hash, hops: hops + 1 };
                 let publication = publication.keep();
                 let shared = [next].into_iter().collect();
                 let index_known = self.peers.index_known(other.shard);
@@ -326,6 +332,7 @@ impl Broker {
         is_fan_out: bool,
     ) {
         let outcome = self.hand_over(key, publication, grant, is_fan_out);
+        self.note_load(key, false);
         if let Some(tracer) = &mut self.tracer {
             tracer.taker(outcome, &self.connections);
         }

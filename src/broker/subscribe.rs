@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::{Broker, Flow, close::Cause, mesh::Mesh};
+use super::{Broker, Flow, close::Cause, mesh::Mesh, share::identity};
 
 /// Something for a session that waits until all shards have applied a change.
 /// Bounded by what clients ask while a lane turns around.
@@ -299,10 +299,14 @@ impl Broker {
 
     fn join(&mut self, key: SessionKey, filter: TopicFilter, options: SubscriptionOptions) {
         let member = Member { shard: self.shard, session: key };
-        self.index.join(&filter, member, options, true);
+        let identity = identity(&self.sessions, &self.placement, key);
+        self.index.join(&filter, member, identity, options, true);
+        // It may be busy with other subscriptions.
+        self.note_load(key, false);
         self.peers.broadcast_change(|stamp| Mesh::Joined {
             filter: filter.clone(),
             member: key,
+            identity,
             options,
             stamp,
         });

@@ -54,7 +54,7 @@ impl Key {
     }
 
     /// The sections that keys stand in.
-    pub(super) const SECTIONS: [&str; 1] = ["limits"];
+    pub(super) const SECTIONS: [&str; 2] = ["limits", "shared"];
 
     /// The key of that dotted name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {

@@ -10,6 +10,7 @@ mod keys;
 mod passwords;
 mod problem;
 mod rules;
+mod shared;
 mod source;
 mod table;
 
@@ -28,7 +29,7 @@ use crate::{
         QoS,
         limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
     },
-    topic::RewriteRule,
+    topic::{RewriteRule, Strategies},
 };
 
 pub use address::ListenAddress;
@@ -88,6 +89,8 @@ pub struct Policy {
     pub retained_ttl: Vec<RetainedTtl>,
     /// Subscriptions that every new session gets.
     pub auto_subscribe: Vec<AutoSubscription>,
+    /// How shared subscriptions choose among their members.
+    pub shared: Strategies,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -266,6 +269,7 @@ impl Config {
             rewrite,
             retained_ttl,
             auto_subscribe,
+            shared,
             limits,
         } = settings;
         let anonymous = match allow_anonymous {
@@ -295,6 +299,7 @@ impl Config {
                 rewrite,
                 retained_ttl,
                 auto_subscribe,
+                shared,
                 redirect: server_reference
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
@@ -385,6 +390,7 @@ struct Settings {
     rewrite: Vec<RewriteRule>,
     retained_ttl: Vec<RetainedTtl>,
     auto_subscribe: Vec<AutoSubscription>,
+    shared: Strategies,
     limits: Limits,
 }
 
@@ -405,6 +411,7 @@ impl Default for Settings {
             rewrite: Vec::new(),
             retained_ttl: Vec::new(),
             auto_subscribe: Vec::new(),
+            shared: Strategies::default(),
             limits: Limits::default(),
         }
     }

@@ -154,7 +154,7 @@ fn suggestion(nearest: Option<&Key>, section: &str, name: fn(&Key) -> String) ->
 fn sections(nearest: Option<&str>) -> String {
     match nearest {
         Some(name) => format!("did you mean [{name}]?"),
-        None => format!("known is [{}]", Key::SECTIONS.join("], [")),
+        None => format!("known are [{}]", Key::SECTIONS.join("], [")),
     }
 }
 

@@ -9,11 +9,14 @@ use tracing::Level;
 use super::{
     DEFAULT_LISTEN, LogFormat, RedirectWhen,
     keys::{Key, Kind, List},
-    rules,
+    rules, shared,
 };
-use crate::base::{
-    QoS,
-    limits::{REMAINING_LENGTH_MAX, SHARDS_MAX, TOPIC_ALIASES_OUT_MAX},
+use crate::{
+    base::{
+        QoS,
+        limits::{REMAINING_LENGTH_MAX, SHARDS_MAX, TOPIC_ALIASES_OUT_MAX},
+    },
+    topic::Strategy,
 };
 
 /// A numeric field of `Limits`.
@@ -235,6 +238,29 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Subscriptions that every new session gets at CONNECT. In FILTER, `%c` stands for the \
               client id and `%u` for the user name; flags are `no_local`, `retain_as_published`, \
               `retain=send`, `retain=new` and `retain=never`.",
+    },
+    Key {
+        name: "shared.strategy",
+        kind: Kind::Choice(&Strategy::NAMES, |settings, index| {
+            settings.shared.default = Strategy::ALL[index];
+        }),
+        show: |settings| settings.shared.default.name().to_owned(),
+        doc: "Which member of a shared subscription gets a message: each in turn, any, always the \
+              same one, by the publishing client, by the topic, or the one with the fewest \
+              deliveries in flight and waiting.",
+    },
+    Key {
+        name: "shared.strategies",
+        kind: Kind::List(List {
+            form: "\"PREFIX => STRATEGY\"",
+            clear: |settings| settings.shared.by_prefix.clear(),
+            add: |settings, rule| {
+                shared::add_rule(&mut settings.shared, rule).map_err(|error| error.to_string())
+            },
+        }),
+        show: |settings| shared::show_rules(&settings.shared),
+        doc: "Another strategy for the shared subscriptions whose share name begins with PREFIX; \
+              the longest prefix that fits decides.",
     },
     limit!(
         packet_bytes_max,

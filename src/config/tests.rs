@@ -4,7 +4,7 @@ use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
 use crate::base::limits::PASSWORD_FILE_BYTES_MAX;
-use crate::topic::{RewriteScope, TopicFilter};
+use crate::topic::{RewriteScope, Strategy, TopicFilter};
 
 /// Machine with three CPUs on which `localhost` and `lan` resolve.
 fn machine() -> Machine {
@@ -111,6 +111,9 @@ fn every_key_can_stand_in_the_file() {
         rewrite = ["publish a/+ => b/$1", "all  #  =>  %u/$1"]
         retained_ttl = ["a/# => 0", "+/# => 4294967295"]
         auto_subscribe = ["to/%c => 1", "$queue/jobs => 2"]
+        [shared]
+        strategy = "random"
+        strategies = ["jobs => sticky"]
         [limits]
         packet_bytes_max = 268_435_460
         receive_maximum = 1
@@ -173,6 +176,10 @@ fn every_key_can_stand_in_the_file() {
                 "to/%c => 1".parse().unwrap(),
                 "$queue/jobs => 2".parse().unwrap(),
             ],
+            shared: Strategies {
+                default: Strategy::Random,
+                by_prefix: vec![("jobs".into(), Strategy::Sticky)],
+            },
             limits: Limits {
                 packet_bytes_max: 268_435_460,
                 receive_maximum: 1,
@@ -302,7 +309,7 @@ fn sections_are_no_values_and_values_no_sections() {
         &Given { file: "[limit]\ninflight_max = 1\n[broker]\n", ..Given::default() },
         &[
             "F:1: unknown section [limit]; did you mean [limits]?",
-            "F:3: unknown section [broker]; known is [limits]",
+            "F:3: unknown section [broker]; known are [limits], [shared]",
         ],
     );
     let is_section = r#""limits" is a section; write its keys below a line [limits]"#;
@@ -433,6 +440,36 @@ fn wrong_rules_say_what_is_wrong() {
         ..Given::default()
     };
     assert_eq!(given.load().unwrap().policy.rewrite.len(), 1);
+}
+
+#[test]
+fn shared_subscriptions_have_a_strategy_and_rules() {
+    let shared = |text| file(text).unwrap().policy.shared;
+    assert_eq!(shared("").of("any"), Strategy::RoundRobin);
+    let given = shared(
+        "[shared]\nstrategy = \"random\"\nstrategies = [\"a => sticky\", \"ab => hash_topic\"]",
+    );
+    let found = ["b", "a", "abc"].map(|name| given.of(name));
+    assert_eq!(found, [Strategy::Random, Strategy::Sticky, Strategy::HashTopic]);
+    // A later source states the whole list.
+    let given = Given {
+        file: "shared.strategies = [\"a => sticky\"]",
+        sets: &["shared.strategies=b => random"],
+        ..Given::default()
+    };
+    let shared = given.load().unwrap().policy.shared;
+    let found = ["a", "b"].map(|name| shared.of(name));
+    assert_eq!(found, [Strategy::RoundRobin, Strategy::Random]);
+    check_errors(
+        &Given {
+            file: "[shared]\nstrategy = \"rond_robin\"\nstrategies = [\"a => sticky\",\n\"x => best\"]",
+            ..Given::default()
+        },
+        &[
+            "F:2: shared.strategy = \"rond_robin\", but it must be one of round_robin, random, sticky, hash_client, hash_topic, least_inflight; did you mean \"round_robin\"?",
+            "F:4: shared.strategies: \"x => best\": \"best\" is none of round_robin, random, sticky, hash_client, hash_topic, least_inflight; it must be a list of \"PREFIX => STRATEGY\"",
+        ],
+    );
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub struct Outbox {
     window: VecDeque<InFlight>,
     /// Identifier of the window's first entry, or of the next one if it is empty.
     first: PacketId,
+    /// Entries that are not [`Step::Done`].
+    in_flight: usize,
     /// Entries before this position were sent on the present connection.
     sent: usize,
     /// PUBLISHes of the present connection that are not fully acknowledged:
@@ -116,6 +118,7 @@ impl Default for Outbox {
         Self {
             window: VecDeque::new(),
             first: PacketId::FIRST,
+            in_flight: 0,
             sent: 0,
             unacknowledged: 0,
             queue: VecDeque::new(),
@@ -149,6 +152,7 @@ impl Outbox {
         debug_assert!(queued.qos > QoS::AtMostOnce && self.sent == self.window.len());
         let id = self.id_at(self.window.len());
         self.window.push_back(InFlight { step: Step::Published(queued), counted: true });
+        self.in_flight += 1;
         self.sent += 1;
         self.unacknowledged += 1;
         id
@@ -260,6 +264,11 @@ impl Outbox {
         self.queue.len()
     }
 
+    /// Deliveries in flight and waiting.
+    pub fn load(&self) -> usize {
+        self.in_flight + self.queue.len()
+    }
+
     fn window_is_open(&self, quota: u16) -> bool {
         self.unacknowledged < quota && self.window.len() < WINDOW_SPAN_MAX
     }
@@ -288,6 +297,7 @@ impl Outbox {
         self.unacknowledged -= u16::from(entry.counted);
         entry.counted = false;
         entry.step = Step::Done;
+        self.in_flight -= 1;
         while let Some(InFlight { step: Step::Done, .. }) = self.window.front() {
             self.window.pop_front();
             self.first = self.first.next();
@@ -401,6 +411,7 @@ mod tests {
         assert_eq!(outbox.start(delivery(QoS::AtLeastOnce, None)), id(4));
         outbox.acknowledged(id(1)).unwrap();
         assert_eq!((outbox.window.len(), outbox.first), (1, id(4)));
+        assert_eq!(outbox.load(), 1);
         assert_eq!(outbox.acknowledged(id(9)), Err(AckError::Unknown));
     }
 

@@ -2,12 +2,13 @@
 //! Every shard applies the same changes to its own copy, so there is no lock.
 //! It knows sessions by key only, and nothing of connections or messages.
 
-use std::num::NonZeroU32;
+use std::{cell::LazyCell, num::NonZeroU32};
 
 use ahash::RandomState;
 
 use super::{
-    FilterKind, TopicFilter, TopicName,
+    FilterKind, Strategies, Strategy, TopicFilter, TopicName,
+    mix::mix,
     share::Groups,
     slab::{NIL, Slab},
     subscribers::Subscribers,
@@ -110,7 +111,7 @@ pub struct LocalMatch {
     pub options: SubscriptionOptions,
 }
 
-/// The member of a shared subscription whose turn it is.
+/// The member of a shared subscription that gets the publication.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SharedMatch {
     /// The shared subscription, for [`Index::pick`] if the member cannot take it.
@@ -119,6 +120,8 @@ pub struct SharedMatch {
     pub member: Member,
     /// What it asked for.
     pub options: SubscriptionOptions,
+    /// Hash of what the choice went by, for [`Index::pick`] too.
+    pub hash: u64,
 }
 
 /// One shard's copy of the subscription index.
@@ -155,8 +158,15 @@ impl Index {
             entries: Slab::new(),
             by_pattern: IdTable::new(),
             wildcards: Trie::new(),
-            groups: Groups::new(),
+            groups: Groups::new(Strategies::default(), seed),
         }
+    }
+
+    /// The same, with shared subscriptions that choose as `strategies` says:
+    /// the same ones on every shard. What is left to chance differs.
+    pub fn with_strategies(seed: u64, own: ShardId, strategies: Strategies) -> Self {
+        let of_shard = mix(seed ^ mix(u64::from(own.0) + 1));
+        Self { groups: Groups::new(strategies, of_shard), ..Self::new(seed) }
     }
 
     /// Filters known, those with the same pattern counted once.
@@ -205,11 +215,13 @@ impl Index {
         self.release(entry);
     }
 
-    /// Adds a member to a shared subscription, or changes it; true if it is new.
+    /// Adds a member to a shared subscription, or changes it; true if it is
+    /// new. `identity` is a hash of its client, the same on every shard.
     pub fn join(
         &mut self,
         filter: &TopicFilter,
         member: Member,
+        identity: u64,
         options: SubscriptionOptions,
         online: bool,
     ) -> bool {
@@ -219,17 +231,16 @@ impl Index {
             let head = &mut self.entries[entry].groups;
             self.groups.insert(filter, entry, head, &self.hasher)
         });
-        self.groups[group].join(member, options, online, &self.hasher)
+        self.groups.join(group, member, identity, options, online, &self.hasher)
     }
 
     /// Takes a member out of a shared subscription; true if it was there.
     pub fn leave(&mut self, filter: &TopicFilter, member: Member) -> bool {
-        let Some(id) = self.groups.find(filter, &self.hasher) else { return false };
-        let group = &mut self.groups[id];
-        let left = group.leave(member, &self.hasher);
-        if group.is_empty() {
-            let entry = group.entry();
-            self.groups.remove(id, &mut self.entries[entry].groups, &self.hasher);
+        let Some(group) = self.groups.find(filter, &self.hasher) else { return false };
+        let left = self.groups.leave(group, member, &self.hasher);
+        if self.groups.is_empty(group) {
+            let entry = self.groups.entry(group);
+            self.groups.remove(group, &mut self.entries[entry].groups);
             self.release(entry);
         }
         left
@@ -238,19 +249,19 @@ impl Index {
     /// Notes whether a member of a shared subscription is connected.
     pub fn set_online(&mut self, filter: &TopicFilter, member: Member, online: bool) {
         if let Some(group) = self.groups.find(filter, &self.hasher) {
-            self.groups[group].set_online(member, online, &self.hasher);
+            self.groups.set_online(group, member, online, &self.hasher);
         }
     }
 
-    /// The member of one shared subscription whose turn it is, `except` left
-    /// out. Offline members have a turn only if no other is online.
+    /// Another member of a shared subscription for a message whose chosen one
+    /// cannot have it. Offline members are chosen only if none is online.
     pub fn pick(
         &mut self,
         filter: &TopicFilter,
-        except: Option<Member>,
+        hash: u64,
     ) -> Option<(Member, SubscriptionOptions)> {
         let group = self.groups.find(filter, &self.hasher)?;
-        self.groups[group].pick(except)
+        self.groups.pick(group, hash)
     }
 
     /// What a member of a shared subscription asked for.
@@ -260,25 +271,59 @@ impl Index {
         member: Member,
     ) -> Option<SubscriptionOptions> {
         let group = self.groups.find(filter, &self.hasher)?;
-        self.groups[group].options(member, &self.hasher)
+        self.groups.options(group, member, &self.hasher)
     }
 
-    /// All that a publication to `topic` must reach, in place of what `out` held.
-    /// Each shared subscription moves on to its next member.
-    pub fn matches(&mut self, topic: TopicName<'_>, out: &mut Matches) {
+    /// Whether any member is chosen by its load: the others need not be told.
+    pub fn has_loads(&self) -> bool {
+        !self.groups.loads().is_empty()
+    }
+
+    /// Notes the load of a session of this shard: deliveries in flight and
+    /// waiting. `is_awaited`: another shard has sent it something, and counts
+    /// that until it is told.
+    pub fn note_load(&mut self, member: Member, load: u32, is_awaited: bool) {
+        self.groups.loads_mut().note(member, load, is_awaited, &self.hasher);
+    }
+
+    /// Whether [`report_loads`](Self::report_loads) has something to report.
+    pub fn has_unreported_loads(&self) -> bool {
+        self.groups.loads().has_unreported()
+    }
+
+    /// The loads that have been noted since the last report.
+    pub fn report_loads(&mut self) -> Vec<(SessionKey, u32)> {
+        self.groups.loads_mut().report(&self.hasher)
+    }
+
+    /// Takes over the load of a member that another shard has reported.
+    pub fn tell_load(&mut self, member: Member, load: u32) {
+        self.groups.loads_mut().tell(member, load, &self.hasher);
+    }
+
+    /// All that a publication to `topic` must reach, in place of what `out`
+    /// held, with one member of each shared subscription. `publisher` is asked
+    /// for a hash of the publishing client if one of them goes by that.
+    pub fn matches(
+        &mut self,
+        topic: TopicName<'_>,
+        publisher: impl FnOnce() -> u64,
+        out: &mut Matches,
+    ) {
         self.find_entries(topic, out);
+        let publisher = LazyCell::new(publisher);
+        let by_topic = LazyCell::new(|| self.hasher.hash_one(topic.as_str()));
+        let hash_for = |strategy| match strategy {
+            Strategy::HashClient => *publisher,
+            Strategy::HashTopic => *by_topic,
+            _ => 0,
+        };
         for &id in &out.walk.hits {
             let entry = &self.entries[id];
             out.local.extend_from_slice(entry.local.as_slice());
             out.shards = out.shards.union(entry.shards);
-            let mut next = entry.groups;
-            while next != NIL {
-                let group = &mut self.groups[next];
-                if let Some((member, options)) = group.pick(None) {
-                    let filter = group.filter().clone();
-                    out.shared.push(SharedMatch { filter, member, options });
-                }
-                next = group.next();
+            if entry.groups != NIL {
+                self.groups.pick_all(entry.groups, hash_for, &mut out.shared);
             }
         }
     }
@@ -404,7 +449,7 @@ mod tests {
         }
 
         fn check(&self, index: &mut Index, name: TopicName<'_>, out: &mut Matches) {
-            index.matches(name, out);
+            index.matches(name, || 0, out);
             let mut expected: Vec<_> = self
                 .local
                 .iter()
@@ -427,7 +472,7 @@ mod tests {
             let groups: HashSet<_> = self.groups.keys().filter(|f| f.matches(name)).collect();
             assert_eq!(out.shared.iter().map(|m| &m.filter).collect::<HashSet<_>>(), groups);
             assert_eq!(out.shared.len(), groups.len(), "{name}");
-            for SharedMatch { filter, member, options } in &out.shared {
+            for SharedMatch { filter, member, options, .. } in &out.shared {
                 let members = &self.groups[filter];
                 let any_online = members.values().any(|(_, online)| *online);
                 assert_eq!(members[member], (*options, any_online), "{filter} {name}");
@@ -499,7 +544,7 @@ mod tests {
         (add, online): (bool, bool),
     ) {
         if add {
-            let new = index.join(&filter, member, options(7), online);
+            let new = index.join(&filter, member, 7, options(7), online);
             let members = model.groups.entry(filter).or_default();
             assert_eq!(new, members.insert(member, (options(7), online)).is_none());
             return;
@@ -520,7 +565,11 @@ mod tests {
     fn index_agrees_with_a_plain_list() {
         for seed in 1..=30 {
             let mut random = Random(seed);
-            let (mut index, mut model) = (Index::new(seed), Model::default());
+            // Every strategy is held to the same.
+            let default = Strategy::ALL[seed as usize % Strategy::ALL.len()];
+            let strategies = Strategies { default, by_prefix: Vec::new() };
+            let mut index = Index::with_strategies(seed, ShardId(1), strategies);
+            let mut model = Model::default();
             let mut out = Matches::default();
             for step in 0..600 {
                 change(&mut index, &mut model, &mut random, if step < 300 { 3 } else { 1 });
@@ -613,6 +662,70 @@ mod tests {
         assert_eq!(index.wildcards.len(), 1);
     }
 
+    fn index_with(shard: u16, default: Strategy) -> Index {
+        let by_prefix = vec![("topic-".into(), Strategy::HashTopic)];
+        Index::with_strategies(1, ShardId(shard), Strategies { default, by_prefix })
+    }
+
+    /// Who gets a publication by this client in the only group.
+    fn taker(index: &mut Index, name: &str, client: u64) -> Member {
+        let mut out = Matches::default();
+        index.matches(topic(name), || client, &mut out);
+        let [SharedMatch { filter, member, hash, .. }] = &out.shared[..] else {
+            panic!("one group matches")
+        };
+        let again = index.pick(filter, *hash).map(|(member, _)| member);
+        assert!(again == Some(*member) || filter.share_name() == Some("g"), "passed on alike");
+        *member
+    }
+
+    #[test]
+    fn shards_agree_on_who_gets_a_client_or_a_topic() {
+        for name in ["client-x", "topic-x"] {
+            let filter = filter(&format!("$share/{name}/#"));
+            let [mut one, mut other] = [0, 1].map(|shard| index_with(shard, Strategy::HashClient));
+            for n in 0..8 {
+                one.join(&filter, member(n), u64::from(n), options(1), true);
+                other.join(&filter, member(7 - n), u64::from(7 - n), options(1), true);
+            }
+            let mut takers = HashSet::new();
+            for (client, text) in (0..9).flat_map(|client| (b'a'..b'j').map(move |t| (client, t))) {
+                let text = char::from(text).to_string();
+                let found = taker(&mut one, &text, client);
+                assert_eq!(taker(&mut other, &text, client), found);
+                let decides = if name == "topic-x" { text } else { client.to_string() };
+                takers.insert((decides, found));
+            }
+            let members: HashSet<_> = takers.iter().map(|(_, member)| member).collect();
+            assert_eq!(takers.len(), 9, "each has one member");
+            assert!(members.len() > 2, "and not all the same");
+        }
+    }
+
+    #[test]
+    fn chance_differs_from_shard_to_shard() {
+        let takers = |shard| {
+            let mut index = index_with(shard, Strategy::Random);
+            for n in 0..4 {
+                index.join(&filter("$share/g/#"), member(n), u64::from(n), options(1), true);
+            }
+            (0..64).map(|_| taker(&mut index, "a", 0)).collect::<Vec<_>>()
+        };
+        assert_eq!(takers(1), takers(1));
+        assert_ne!(takers(1), takers(2));
+    }
+
+    #[test]
+    fn the_publisher_is_asked_for_only_if_it_matters() {
+        let mut index = index_with(0, Strategy::RoundRobin);
+        index.join(&filter("$share/g/#"), member(1), 1, options(1), true);
+        index.join(&filter("$share/topic-/#"), member(1), 1, options(1), true);
+        index.subscribe(&filter("#"), session(1), options(1));
+        let mut out = Matches::default();
+        index.matches(topic("a"), || unreachable!("nobody goes by it"), &mut out);
+        assert_eq!((out.shared.len(), out.local.len()), (2, 1));
+    }
+
     #[test]
     fn an_exclusive_subscription_stands_beside_an_ordinary_one() {
         let mut index = Index::new(1);
@@ -632,12 +745,12 @@ mod tests {
         let mut index = Index::new(1);
         for n in 0..100 {
             index.subscribe(&filter("a/#"), session(n), options(1));
-            index.join(&filter(&format!("$share/{n}/+/b")), member(n), options(1), true);
+            index.join(&filter(&format!("$share/{n}/+/b")), member(n), 7, options(1), true);
         }
         let mut out = Matches::default();
-        index.matches(topic("a/b"), &mut out);
+        index.matches(topic("a/b"), || 0, &mut out);
         let before = (out.local.as_ptr(), out.shared.as_ptr());
-        index.matches(topic("a/b"), &mut out);
+        index.matches(topic("a/b"), || 0, &mut out);
         assert_eq!((out.local.len(), out.shared.len()), (100, 100));
         assert_eq!((out.local.as_ptr(), out.shared.as_ptr()), before);
     }

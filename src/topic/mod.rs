@@ -4,6 +4,8 @@
 
 mod filter;
 mod index;
+mod loads;
+mod mix;
 mod name;
 mod order;
 mod retained;
@@ -11,6 +13,7 @@ mod rewrite;
 mod roster;
 mod share;
 mod slab;
+mod strategy;
 mod subscribers;
 mod table;
 #[cfg(test)]
@@ -25,3 +28,4 @@ pub use index::{
 pub use name::{TopicError, TopicName};
 pub use retained::{Cursor, Retained};
 pub use rewrite::{ClientNames, RewriteError, RewriteRule, RewriteScope, RuleError, rewrite};
+pub use strategy::{Strategies, Strategy};

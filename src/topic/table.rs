@@ -4,6 +4,8 @@
 use ahash::RandomState;
 use hashbrown::HashTable;
 
+use super::mix::SplitMix;
+
 /// A hash table of `u32` ids. Each slot carries half of the hash, so that
 /// misses rarely look at a key and growing looks at none.
 pub(super) struct IdTable {
@@ -63,14 +65,8 @@ impl IdTable {
 /// The hash of one store's keys: the same for the same seed, so that a
 /// simulated run repeats.
 pub(super) fn hasher(seed: u64) -> RandomState {
-    let mut state = seed;
-    let mut next = || {
-        // SplitMix64: spreads small seeds over all bits.
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    };
+    let mut numbers = SplitMix::new(seed);
+    let mut next = || numbers.next();
     RandomState::with_seeds(next(), next(), next(), next())
 }
 

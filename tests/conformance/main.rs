@@ -19,6 +19,7 @@ mod server_options;
 mod retained_ttl;
 mod rewrite;
 mod session;
+mod shared;
 mod shutdown;
 mod subscribe;
 mod subscription_options;

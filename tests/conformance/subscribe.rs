@@ -126,91 +126,6 @@ fn unsubscribe_ends_exactly_that_subscription(broker: &Broker) {
     client.ping();
 }
 
-/// MQTT-4.8.2-1, -2 and 4.8.2: each message to one of the group.
-fn a_shared_subscription_takes_turns(broker: &Broker) {
-    let member = |id: &str| {
-        let mut client = RawClient::v5(broker.port, id);
-        client.send("82 ( 0001 () '$share/group/job/+' 00 'marker' 00 )");
-        client.expect("90 ( 0001 () 00 00 )");
-        client
-    };
-    let (mut one, mut two) = (member("one"), member("two"));
-    let mut outside = RawClient::v311(broker.port, "outside");
-    outside.send("82 ( 0001 'job/#' 00 )");
-    outside.expect("90 ( 0001 00 )");
-    let mut publisher = RawClient::v311(broker.port, "publisher");
-    const JOBS: usize = 20;
-    for job in 0..JOBS {
-        publisher.send(&format!("30 ( 'job/x' {job:02x} )"));
-    }
-    publisher.send("30 ( 'marker' `m` )");
-    let jobs_of = |client: &mut RawClient| {
-        let mut jobs = Vec::new();
-        loop {
-            let packet = client.read_packet();
-            match packet.last() {
-                Some(b'm') => return jobs,
-                job => jobs.push(*job.expect("a payload")),
-            }
-        }
-    };
-    let (ones, twos) = (jobs_of(&mut one), jobs_of(&mut two));
-    assert_eq!((ones.len(), twos.len()), (JOBS / 2, JOBS / 2), "{ones:?} {twos:?}");
-    let mut all = [ones, twos].concat();
-    all.sort_unstable();
-    assert_eq!(all, (0..JOBS as u8).collect::<Vec<_>>());
-    for job in 0..JOBS {
-        outside.expect(&format!("30 ( 'job/x' {job:02x} )"));
-    }
-
-    // Who leaves gets nothing more, the other everything: perhaps by way of the shard of the one that
-    // left, so in any order.
-    one.send("a2 ( 0002 () '$share/group/job/+' )");
-    one.expect("b0 ( 0002 () 00 )");
-    publisher.send("30 ( 'job/x' `a` ) 30 ( 'job/x' `b` ) 30 ( 'marker' `m` )");
-    let marker = "30 ( 'marker' () `m` )";
-    two.expect_in_any_order(&["30 ( 'job/x' () `a` )", "30 ( 'job/x' () `b` )", marker]);
-    assert!(jobs_of(&mut one).is_empty());
-}
-
-/// 4.8.2: a group is its name and its filter, and delivers beside plain subscriptions.
-fn groups_are_told_apart(broker: &Broker) {
-    let mut client = RawClient::v5(broker.port, "me");
-    client.send("82 ( 0001 () '$share/g/t' 00 '$share/h/t' 00 '$share/g/+' 00 't' 00 )");
-    client.expect("90 ( 0001 () 00 00 00 00 )");
-    let mut publisher = RawClient::v311(broker.port, "publisher");
-    publisher.send("30 ( 't' `x` ) 30 ( 't' `y` )");
-    // Four subscriptions match, each for itself.
-    for payload in ["x", "y"] {
-        for _ in 0..4 {
-            client.expect(&format!("30 ( 't' () `{payload}` )"));
-        }
-    }
-    client.ping();
-}
-
-/// A member that is away gets nothing while another is there.
-fn a_shared_subscription_avoids_the_absent(broker: &Broker) {
-    let (mut away, _) = RawClient::v5_resume(broker.port, "away");
-    away.send("82 ( 0001 () '$share/group/t' 01 )");
-    away.expect("90 ( 0001 () 01 )");
-    let mut here = RawClient::v5(broker.port, "here");
-    here.send("82 ( 0001 () '$share/group/t' 01 )");
-    here.expect("90 ( 0001 () 01 )");
-    away.send("e0 ( 00 )");
-    away.expect_closed();
-    let mut publisher = RawClient::v311(broker.port, "publisher");
-    for n in 1..=6 {
-        publisher.send(&format!("32 ( 't' {n:04x} {n:02x} )"));
-        publisher.expect(&format!("40 02 {n:04x}"));
-        let id = here.expect(&format!("32 ( 't' ???? () {n:02x} )"));
-        here.send(&format!("40 02 {id}"));
-    }
-    let (mut away, present) = RawClient::v5_resume(broker.port, "away");
-    assert!(present);
-    away.ping();
-}
-
 /// The reason codes for a SUBSCRIBE or UNSUBSCRIBE that must not be.
 fn subscribe_errors_have_their_reason_codes(broker: &Broker) {
     let cases: [(&str, &str, &[u8]); 14] = [
@@ -249,8 +164,5 @@ on_one_and_four_shards! {
     subscription_identifiers_come_with_the_message;
     a_filter_subscribed_again_is_replaced;
     unsubscribe_ends_exactly_that_subscription;
-    a_shared_subscription_takes_turns;
-    groups_are_told_apart;
-    a_shared_subscription_avoids_the_absent;
     subscribe_errors_have_their_reason_codes;
 }

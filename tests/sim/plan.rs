@@ -5,7 +5,7 @@ use ringmq::{
     base::QoS,
     codec::Version,
     config::{Limits, Policy},
-    topic::{TopicFilter, TopicName},
+    topic::{Strategies, Strategy, TopicFilter, TopicName},
 };
 
 use crate::random::Random;
@@ -283,7 +283,13 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         delayed_messages_max: 1 << 20,
         delayed_bytes_max: 1 << 30,
     };
-    Policy { limits, ..Policy::default() }
+    Policy { limits, shared: strategies(random.clone()), ..Policy::default() }
+}
+
+/// One for the group `one`, another for the others.
+fn strategies(mut random: Random) -> Strategies {
+    let default = random.pick(&Strategy::ALL);
+    Strategies { default, by_prefix: vec![("on".into(), random.pick(&Strategy::ALL))] }
 }
 
 fn any_qos(random: &mut Random) -> QoS {

@@ -37,7 +37,7 @@ pub(crate) struct Sim {
 pub(crate) fn run(seed: u64, trace: Trace) -> Stats {
     let mut random = Random::new(seed);
     let plan = Rc::new(Plan::new(&mut random));
-    trace.note(|| format!("{} shards, {:?}", plan.shards, plan.policy.limits));
+    trace.note(|| format!("{} shards, {:?}", plan.shards, plan.policy));
     let world = World::new(random, trace, plan.shards, &plan.policy, plan.chunk_max);
     let clients = plan.clients.iter().enumerate();
     let clients = clients.map(|(index, profile)| {
