@@ -51,3 +51,71 @@ impl Broker {
 pub(super) fn identity(sessions: &Sessions, placement: &RandomState, key: SessionKey) -> u64 {
     sessions.get(key).map_or(0, |session| placement.hash_one(&session.client))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{ClientId, Time, limits},
+        broker::BrokerSetup,
+        config::Policy,
+        session::Session,
+        topic::{Strategies, Strategy, SubscriptionOptions, TopicFilter},
+    };
+
+    const NOW: Time = Time::from_millis(1_000);
+    const OTHER: ShardId = ShardId(1);
+
+    /// A broker of two shards with one session, a member of one shared subscription.
+    fn broker_with(default: Strategy) -> (Broker, SessionKey) {
+        let shared = Strategies { default, by_prefix: Vec::new() };
+        let policy = Policy { shared, ..Policy::default() };
+        let shard = ShardId(0);
+        let mut broker =
+            Broker::new(BrokerSetup { shard, shards: 2, seed: 1, policy, trace: None });
+        let session = broker.sessions.insert(Session::new(ClientId::new("member")));
+        let filter = TopicFilter::parse("$share/g/t").unwrap();
+        let options = SubscriptionOptions::default();
+        broker.index.join(&filter, Member { shard, session }, 1, options, true);
+        (broker, session)
+    }
+
+    /// The sessions that one turn tells the other shard the loads of.
+    fn told(broker: &mut Broker) -> Vec<Vec<SessionKey>> {
+        broker.advance(NOW);
+        let news = broker.take_mesh(NOW, OTHER).into_iter().filter_map(|message| match message.0 {
+            Mesh::Loads(loads) => Some(loads.iter().map(|(session, _)| *session).collect()),
+            _ => None,
+        });
+        news.collect()
+    }
+
+    #[test]
+    fn a_load_is_told_once_a_turn_and_only_if_somebody_asks() {
+        let (mut broker, session) = broker_with(Strategy::LeastInflight);
+        broker.note_load(session, false);
+        assert_eq!(broker.next_deadline(), None, "it has not changed");
+        (0..3).for_each(|_| broker.note_load(session, true));
+        assert!(broker.next_deadline().is_some());
+        assert_eq!(told(&mut broker), [[session]]);
+        assert!(told(&mut broker).is_empty());
+        for strategy in Strategy::ALL.into_iter().filter(|s| *s != Strategy::LeastInflight) {
+            let (mut broker, session) = broker_with(strategy);
+            broker.note_load(session, true);
+            assert!(broker.next_deadline().is_none() && told(&mut broker).is_empty());
+        }
+    }
+
+    #[test]
+    fn news_wait_for_room_in_the_lanes() {
+        let (mut broker, session) = broker_with(Strategy::LeastInflight);
+        for _ in 0..limits::LANE_MESSAGES_MAX {
+            broker.peers.send(OTHER, Mesh::IndexApplied { stamp: 0 });
+        }
+        broker.note_load(session, true);
+        assert_eq!(broker.next_deadline(), None, "nothing to do before there is room");
+        assert!(told(&mut broker).is_empty());
+        assert!(broker.next_deadline().is_some());
+        assert_eq!(told(&mut broker), [[session]]);
+    }
+}

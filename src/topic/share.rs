@@ -50,6 +50,9 @@ struct Seat {
     load: u32,
 }
 
+/// Every shard has one for each member on any shard.
+const _: () = assert!(size_of::<Seat>() == 32);
+
 impl Groups {
     /// No group. The shards share all of `strategies` and none of `seed`.
     pub(super) const fn new(strategies: Strategies, seed: u64) -> Self {
