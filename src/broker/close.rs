@@ -38,6 +38,8 @@ pub(super) enum Cause {
     KeepAlive,
     /// A reply is larger than the client's Maximum Packet Size.
     ReplyTooLarge,
+    /// Already CONNACK is: there is no connection yet for a DISCONNECT to end (MQTT-3.14.0-1).
+    ConnAckTooLarge,
     /// Another connection serves the session now.
     TakenOver { clean_start: bool },
     /// The server ends.
@@ -59,6 +61,7 @@ impl Cause {
             Self::Client(_)
             | Self::NetworkLost(_)
             | Self::ConnectRefused(..)
+            | Self::ConnAckTooLarge
             | Self::NotConnect
             | Self::ConnectTimeout => None,
         }
@@ -95,6 +98,7 @@ impl Cause {
                 "no CONNECT, or no end of its authentication, within connect_timeout_secs".into()
             }
             Self::ReplyTooLarge => "a reply passes the client's Maximum Packet Size".into(),
+            Self::ConnAckTooLarge => "CONNACK passes the client's Maximum Packet Size".into(),
             Self::KeepAlive => "keep-alive exceeded".into(),
             Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),
             Self::Shutdown => "the server shuts down".into(),
@@ -337,6 +341,8 @@ fn settle_will(session: &mut Session, cause: &Cause, now: Time) {
             !clean_start && session.expiry_secs > 0 && will.delay_secs > 0
         }
         Cause::Shutdown => true,
+        // Was never accepted, so there is no loss to tell of.
+        Cause::ConnAckTooLarge => true,
         _ => false,
     };
     if deleted {

@@ -512,7 +512,9 @@ impl Broker {
         if bytes > connection.packet_bytes_max as usize {
             // MQTT-3.1.2-24, and without its answer the client cannot go on.
             connection.output.truncate(before);
-            return self.close(conn, Cause::ReplyTooLarge);
+            let is_connack = matches!(packet, Packet::ConnAck(_));
+            let cause = if is_connack { Cause::ConnAckTooLarge } else { Cause::ReplyTooLarge };
+            return self.close(conn, cause);
         }
         Flow::Continue
     }
