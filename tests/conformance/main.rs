@@ -28,6 +28,7 @@ mod shutdown;
 mod subscribe;
 mod subscription_options;
 mod topic_alias;
+mod v3;
 mod will;
 mod will_values;
 mod wire_format;

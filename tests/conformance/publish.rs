@@ -56,6 +56,59 @@ fn properties_are_forwarded(broker: &Broker) {
     v311.expect("30 ( 't' `payload` )");
 }
 
+/// MQTT-3.3.2-4, -15 to -18, -20: at each QoS to each of many subscribers, on whichever shard, through a
+/// plain or a shared subscription, with and without a Subscription Identifier.
+fn every_subscriber_gets_every_property(broker: &Broker) {
+    let mut subscribers = Vec::new();
+    for (n, filter) in ["t", "+", "#", "$share/one/t", "$share/two/+"].into_iter().enumerate() {
+        for qos in 0..=2 {
+            for identifier in ["", "0b 2a"] {
+                let mut client = RawClient::v5(broker.port, &format!("{n} {qos} {identifier}"));
+                // A group for each, so that every one has its turn.
+                let filter =
+                    filter.replace("$share/", &format!("$share/{n}{qos}{}", identifier.len()));
+                client.send(&format!("82 ( 0001 ( {identifier} ) '{filter}' {qos:02x} )"));
+                client.expect(&format!("90 ( 0001 () {qos:02x} )"));
+                subscribers.push((client, qos, !identifier.is_empty()));
+            }
+        }
+    }
+    let properties =
+        "26 'b' '1' 01 01 26 '' '' 08 'answers' 09 'corr' 26 'a' '2' 03 'type' 26 'b' '1'";
+    let expected = {
+        let (mut properties, _) = fields(&wire(&format!("( {properties} )")));
+        properties.sort_by_key(|(id, _)| *id);
+        properties
+    };
+    let mut publisher = RawClient::v5(broker.port, "publisher");
+    for (sent, publish) in ["30 ( 't' ", "32 ( 't' 0001 ", "34 ( 't' 0001 "].into_iter().enumerate()
+    {
+        publisher.send(&format!("{publish} ( {properties} ) `payload` )"));
+        match sent {
+            0 => {}
+            1 => publisher.expect_ack(0x40, "0001"),
+            _ => {
+                publisher.expect_ack(0x50, "0001");
+                publisher.send("62 02 0001");
+                publisher.expect_ack(0x70, "0001");
+            }
+        }
+        for (client, granted, has_identifier) in &mut subscribers {
+            let packet = client.read_packet();
+            let qos = sent.min(*granted);
+            assert_eq!(usize::from(packet[0]), 0x30 | qos << 1);
+            // Behind the header, the topic and the Packet Identifier.
+            let at = 2 + 3 + if qos > 0 { 2 } else { 0 };
+            let (mut properties, payload) = fields(&packet[at..]);
+            let identifiers: Vec<_> = properties.extract_if(.., |(id, _)| *id == 0x0b).collect();
+            assert_eq!(identifiers.len(), usize::from(*has_identifier));
+            // Stable: user properties keep their order.
+            properties.sort_by_key(|(id, _)| *id);
+            assert_eq!((properties, payload), (expected.clone(), b"payload".as_slice()));
+        }
+    }
+}
+
 /// Payloads are bytes: none, zeros, a packet in a packet, more than any buffer.
 fn payloads_are_opaque(broker: &Broker) {
     let mut client = RawClient::v311(broker.port, "me");
@@ -84,7 +137,7 @@ fn topics_are_taken_as_they_are(broker: &Broker) {
     }
 }
 
-/// MQTT-3.3.2-12 and 3.3.2.3.4: an alias stands for its last topic, on this connection.
+/// MQTT-3.3.2-7 and 3.3.2.3.4: an alias stands for its last topic, on this connection.
 fn a_topic_alias_stands_for_its_topic(broker: &Broker) {
     let mut subscriber = subscriber(broker, "");
     let mut client = RawClient::v5(broker.port, "publisher");
@@ -94,7 +147,7 @@ fn a_topic_alias_stands_for_its_topic(broker: &Broker) {
     client.expect_ack(0x40, "0001");
     subscriber.expect("30 ( 't/1' () `a` ) 30 ( 't/2' () `b` ) 30 ( 't/1' () `c` )");
     subscriber.expect("32 ( 't/2' ???? () `d` ) 30 ( 't/3' () `e` ) 30 ( 't/3' () `f` )");
-    // MQTT-3.3.2-7: the next connection starts without any.
+    // The next connection starts without any.
     drop(client);
     let mut client = RawClient::v5(broker.port, "publisher");
     client.send("30 ( '' ( 23 0001 ) `x` )");
@@ -108,6 +161,32 @@ fn a_topic_alias_out_of_range_ends_the_connection(broker: &Broker) {
         client.send(&format!("30 ( 't' ( 23 {alias} ) `x` )"));
         client.expect_disconnect(0x94);
     }
+}
+
+/// MQTT-3.3.2-12: every alias that the broker allows, each for a topic of its own.
+fn every_topic_alias_in_range_is_accepted(broker: &Broker) {
+    let mut subscriber = subscriber(broker, "");
+    let mut client = RawClient::connect(broker.port);
+    client.send("10 ( 'MQTT' 05 02 003c () 'publisher' )");
+    assert_eq!(client.expect_accepted().property(0x22), Some([0xff, 0xff].as_slice()));
+    let aliases: Vec<u16> = (1..=40).chain((1..=u16::MAX).step_by(997)).chain([u16::MAX]).collect();
+    for alias in &aliases {
+        client.send(&format!("30 ( 't/{alias}' ( 23 {alias:04x} ) `set` )"));
+        subscriber.expect(&format!("30 ( 't/{alias}' () `set` )"));
+    }
+    for alias in &aliases {
+        client.send(&format!("30 ( '' ( 23 {alias:04x} ) `used` )"));
+        subscriber.expect(&format!("30 ( 't/{alias}' () `used` )"));
+    }
+}
+
+/// MQTT-3.2.2-18: with `topic_alias_maximum` 0 none is announced, and none is accepted.
+fn without_a_maximum_there_are_no_topic_aliases(broker: &Broker) {
+    let mut client = RawClient::connect(broker.port);
+    client.send("10 ( 'MQTT' 05 02 003c () 'me' )");
+    assert!(client.expect_accepted().property(0x22).is_none_or(|maximum| maximum == [0, 0]));
+    client.send("30 ( 't' ( 23 0001 ) `x` )");
+    client.expect_disconnect(0x94);
 }
 
 /// MQTT-3.1.2-26, MQTT-3.3.2-11: the broker may use as many as the client allows.
@@ -217,10 +296,13 @@ fn publish_errors_have_their_reason_codes(broker: &Broker) {
 
 on_one_and_four_shards! {
     properties_are_forwarded;
+    every_subscriber_gets_every_property;
     payloads_are_opaque;
     topics_are_taken_as_they_are;
     a_topic_alias_stands_for_its_topic with "limits.topic_alias_maximum=3";
     a_topic_alias_out_of_range_ends_the_connection with "limits.topic_alias_maximum=3";
+    every_topic_alias_in_range_is_accepted with "limits.topic_alias_maximum=65535";
+    without_a_maximum_there_are_no_topic_aliases with "limits.topic_alias_maximum=0";
     outgoing_topic_aliases_stay_in_range;
     a_client_gets_nothing_larger_than_it_takes;
     a_packet_larger_than_allowed_ends_the_connection with "limits.packet_bytes_max=200";
