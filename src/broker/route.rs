@@ -64,7 +64,7 @@ impl Grant {
         }
     }
 
-    /// A retained message for a new subscription: RETAIN is set (MQTT-3.3.1-8).
+    /// A retained message for a new subscription: RETAIN is set (3.1.1:MQTT-3.3.1-8).
     pub(super) fn retained(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
         Self { retain: true, is_paced: true, ..Self::new(message, options) }
     }

@@ -24,7 +24,7 @@ fn each_protocol_version_is_accepted(broker: &Broker) {
     client.ping();
 }
 
-/// A version nobody speaks: MQTT-3.1.2-2, and 3.1.1 [MQTT-3.1.2-2].
+/// A version nobody speaks: MQTT-3.1.2-2, 3.1.1:MQTT-3.1.2-2.
 fn an_unknown_protocol_is_refused(broker: &Broker) {
     // The name is known, so the answer has to say that the version is not.
     for connect in ["10 ( 'MQTT' 02 02 003c 'me' )", "10 ( 'MQTT' 06 02 003c () 'me' )"] {
@@ -65,7 +65,7 @@ fn an_empty_id_gets_a_new_one(broker: &Broker) {
     open.iter_mut().for_each(RawClient::ping);
 }
 
-/// 3.1.1 [MQTT-3.1.3-7] and [MQTT-3.1.3-8]: only with Clean Session 1.
+/// 3.1.1:MQTT-3.1.3-7 to -9: only with Clean Session 1.
 fn an_empty_id_in_3_1_1_needs_a_clean_session(broker: &Broker) {
     let mut clean = RawClient::connect(broker.port);
     clean.send("10 ( 'MQTT' 04 02 003c '' )");
@@ -130,7 +130,7 @@ fn connect_flags_have_to_agree(broker: &Broker) {
         client.send(&format!("10 ( 'MQTT' 05 {flags} 003c () {payload} )"));
         client.expect_refused(&[0x81, 0x82]);
     });
-    // 3.1.1 [MQTT-3.1.2-22]: no Password without a User Name. In 5.0 it is allowed.
+    // 3.1.1:MQTT-3.1.2-22: no Password without a User Name. In 5.0 it is allowed.
     let mut client = RawClient::connect(broker.port);
     client.send("10 ( 'MQTT' 04 42 003c 'me' 'password' )");
     client.expect_closed();

@@ -5,6 +5,7 @@
 mod common;
 
 mod auto_subscribe;
+mod clauses;
 mod connect;
 mod enhanced_auth;
 mod delayed;

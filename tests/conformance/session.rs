@@ -28,7 +28,7 @@ fn session_present_follows_clean_start(broker: &Broker) {
     }
 }
 
-/// 3.1.1 [MQTT-3.2.2-1] to [MQTT-3.2.2-3]
+/// 3.1.1:MQTT-3.2.2-1 to -3
 fn session_present_in_3_1_1(broker: &Broker) {
     assert!(!RawClient::v311_resume(broker.port, "me").1);
     assert!(RawClient::v311_resume(broker.port, "me").1);

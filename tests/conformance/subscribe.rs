@@ -107,7 +107,7 @@ fn a_filter_subscribed_again_is_replaced(broker: &Broker) {
     }
 }
 
-/// MQTT-3.10.4-1, -2, MQTT-3.11.3: exactly that filter, and a code for each.
+/// MQTT-3.10.4-1, -2, -4, -5, MQTT-3.11.3-1, -2: exactly that filter, and a code for each.
 fn unsubscribe_ends_exactly_that_subscription(broker: &Broker) {
     let mut client = RawClient::v5(broker.port, "me 5");
     client.send("82 ( 0001 () 'a/#' 00 'a/b' 00 'c' 00 )");
