@@ -179,6 +179,121 @@ fn a_full_window_holds_back_nothing_else(broker: &Broker) {
     client.expect("34 ( 't' ???? () `2` )");
 }
 
+/// MQTT-3.3.4-9, MQTT-4.9.0-2: what an earlier connection left in flight counts anew, against the Receive
+/// Maximum of the new one.
+fn repetitions_keep_to_the_new_receive_maximum(broker: &Broker) {
+    let mut client = subscriber(broker, "02");
+    let mut publisher = RawClient::v311(broker.port, "publisher");
+    let mut ids = Vec::new();
+    for number in 1..=5 {
+        publisher.send(&format!("32 ( 't' 0001 `{number}` )"));
+        publisher.expect("40 02 0001");
+        ids.push(client.expect(&format!("32 ( 't' ???? () `{number}` )")));
+    }
+    drop(client);
+    let mut client = RawClient::connect(broker.port);
+    client.send("10 ( 'MQTT' 05 00 003c ( 11 0000012c 21 0002 ) 'subscriber' )");
+    assert!(client.expect_accepted().session_present);
+    publisher.send("32 ( 't' 0001 `6` )");
+    publisher.expect("40 02 0001");
+    client.expect(&format!("3a ( 't' {} () `1` ) 3a ( 't' {} () `2` )", ids[0], ids[1]));
+    for number in 3..=5 {
+        client.ping();
+        client.send(&format!("40 02 {}", ids[number - 3]));
+        client.expect(&format!("3a ( 't' {} () `{number}` )", ids[number - 1]));
+    }
+    client.ping();
+    client.send(&format!("40 02 {}", ids[3]));
+    client.expect("32 ( 't' ???? () `6` )");
+}
+
+/// MQTT-3.3.4-9: retained messages wait for their turn like others.
+fn retained_messages_keep_to_the_receive_maximum(broker: &Broker) {
+    let mut publisher = RawClient::v311(broker.port, "publisher");
+    for number in 1..=6 {
+        publisher.send(&format!("33 ( 't/{number}' {number:04x} `x` )"));
+        publisher.expect(&format!("40 02 {number:04x}"));
+    }
+    let mut client = RawClient::connect(broker.port);
+    client.send("10 ( 'MQTT' 05 02 003c ( 21 0002 ) 'me' )");
+    client.expect_accepted();
+    client.send("82 ( 0001 () 't/+' 01 )");
+    let mut waiting = Vec::new();
+    let mut seen = 0;
+    while seen < 6 {
+        let packet = client.read_packet();
+        match packet[0] {
+            0x90 => assert_eq!(packet, wire("90 ( 0001 () 01 )")),
+            _ => {
+                assert_eq!(packet[0], 0x33);
+                seen += 1;
+                waiting.push(format!("{:02x}{:02x}", packet[7], packet[8]));
+                assert!(waiting.len() <= 2, "more than the Receive Maximum");
+            }
+        }
+        if waiting.len() == 2 {
+            client.ping();
+            client.send(&format!("40 02 {}", waiting.remove(0)));
+        }
+    }
+    client.ping();
+}
+
+/// MQTT-4.6.0-5, MQTT-4.6.0-6, 3.1.1:MQTT-4.6.0-5, 3.1.1:MQTT-4.6.0-6: of each publisher's messages those of
+/// one QoS come in their order, live, through a small window, and to subscribers on each shard.
+fn order_is_kept_at_each_qos(broker: &Broker) {
+    const MESSAGES: usize = 120;
+    let mut subscribers: Vec<_> = (0..4)
+        .map(|n| {
+            let mut client = RawClient::connect(broker.port);
+            let id = format!("subscriber {n}");
+            client.send(&format!("10 ( 'MQTT' 05 02 003c ( 21 0005 ) '{id}' )"));
+            client.expect_accepted();
+            client.send("82 ( 0001 () 'order/#' 02 )");
+            client.expect("90 ( 0001 () 02 )");
+            client
+        })
+        .collect();
+    let mut publishers: Vec<_> =
+        (0..3).map(|n| RawClient::v311(broker.port, &format!("publisher {n}"))).collect();
+    for message in 0..MESSAGES {
+        let id = message + 1;
+        for (n, publisher) in publishers.iter_mut().enumerate() {
+            let topic = format!("'order/{n}'");
+            match message % 3 {
+                0 => publisher.send(&format!("30 ( {topic} {message:04x} )")),
+                1 => publisher.send(&format!("32 ( {topic} {id:04x} {message:04x} )")),
+                _ => {
+                    publisher.send(&format!("34 ( {topic} {id:04x} {message:04x} ) 62 02 {id:04x}"))
+                }
+            }
+        }
+    }
+    for client in &mut subscribers {
+        let mut last = [[None; 3]; 3];
+        let mut seen = 0;
+        while seen < 3 * MESSAGES {
+            let packet = client.read_packet();
+            if packet[0] == 0x62 {
+                client.send(&format!("70 02 {:02x}{:02x}", packet[2], packet[3]));
+                continue;
+            }
+            let qos = usize::from(packet[0] >> 1 & 0x3);
+            let publisher = usize::from(packet[10] - b'0');
+            let (high, low) = (packet[packet.len() - 2], packet[packet.len() - 1]);
+            let message = Some(u16::from_be_bytes([high, low]));
+            let before = std::mem::replace(&mut last[publisher][qos], message);
+            assert!(before < message, "{message:?} after {before:?} of {publisher} at QoS {qos}");
+            seen += 1;
+            match qos {
+                0 => {}
+                1 => client.send(&format!("40 02 {:02x}{:02x}", packet[11], packet[12])),
+                _ => client.send(&format!("50 02 {:02x}{:02x}", packet[11], packet[12])),
+            }
+        }
+    }
+}
+
 /// MQTT-3.10.4-2, MQTT-3.10.4-3, 3.1.1:MQTT-3.10.4-2, 3.1.1:MQTT-3.10.4-3: no new messages, but what
 /// has begun goes to its end, also on the next connection.
 fn an_unsubscribe_lets_what_has_begun_end(broker: &Broker) {
@@ -319,6 +434,9 @@ on_one_and_four_shards! {
     a_refused_delivery_is_not_repeated;
     unknown_reason_codes_end_the_connection;
     a_full_window_holds_back_nothing_else;
+    repetitions_keep_to_the_new_receive_maximum;
+    retained_messages_keep_to_the_receive_maximum;
+    order_is_kept_at_each_qos;
     an_unsubscribe_lets_what_has_begun_end;
     a_subscription_made_again_loses_nothing;
     pubrels_keep_the_order_of_pubrecs;

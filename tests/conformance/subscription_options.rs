@@ -14,6 +14,50 @@ fn no_local_keeps_own_messages_away(broker: &Broker) {
     client.expect("30 ( 't' () `other` )");
 }
 
+/// MQTT-3.8.3-3: at each QoS, through a wildcard, on a later connection of the client, too. Another
+/// subscription that matches is not concerned.
+fn no_local_belongs_to_the_client_identifier(broker: &Broker) {
+    let (mut client, _) = RawClient::v5_resume(broker.port, "me");
+    client.send("82 ( 0001 () 'own/#' 06 'own/both' 02 'marker' 00 )");
+    client.expect("90 ( 0001 () 02 02 00 )");
+    for connection in 0..2 {
+        client.send("30 ( 'own/1' () `0` ) 32 ( 'own/1' 0001 () `1` ) 34 ( 'own/1' 0002 () `2` )");
+        client.expect_ack(0x40, "0001");
+        client.expect_ack(0x50, "0002");
+        client.send("62 02 0002");
+        client.expect_ack(0x70, "0002");
+        client.send("30 ( 'own/both' () `x` ) 30 ( 'marker' () `m` )");
+        client.expect("30 ( 'own/both' () `x` ) 30 ( 'marker' () `m` )");
+        if connection == 0 {
+            drop(client);
+            let present;
+            (client, present) = RawClient::v5_resume(broker.port, "me");
+            assert!(present);
+        }
+    }
+    let mut other = RawClient::v5(broker.port, "Me");
+    other.send("30 ( 'own/1' () `other` )");
+    client.expect("30 ( 'own/1' () `other` )");
+}
+
+/// MQTT-3.8.4-3: the options are those of the newest SUBSCRIBE, each of them, both ways.
+fn options_are_replaced_with_the_subscription(broker: &Broker) {
+    let mut client = RawClient::v5(broker.port, "me");
+    // QoS 1, with No Local, with Retain As Published, with both, with none of it. Retain Handling 2, since
+    // only live messages are looked at.
+    for options in [0x21, 0x25, 0x29, 0x2d, 0x20, 0x2c, 0x21] {
+        println!("{options:02x}");
+        let (no_local, as_published) = (options & 0x04 != 0, options & 0x08 != 0);
+        client.send(&format!("82 ( 0001 () 't' {options:02x} )"));
+        client.expect(&format!("90 ( 0001 () {:02x} )", options & 0x03));
+        client.send("31 ( 't' () `x` ) c0 00");
+        if !no_local {
+            client.expect(&format!("{} ( 't' () `x` )", if as_published { "31" } else { "30" }));
+        }
+        client.expect("d0 00");
+    }
+}
+
 /// MQTT-3.3.1-12, MQTT-3.3.1-13
 fn retain_as_published_keeps_the_flag(broker: &Broker) {
     let mut client = RawClient::v5(broker.port, "me");
@@ -71,6 +115,8 @@ fn a_shared_subscription_gets_no_retained_messages(broker: &Broker) {
 
 on_one_and_four_shards! {
     no_local_keeps_own_messages_away;
+    no_local_belongs_to_the_client_identifier;
+    options_are_replaced_with_the_subscription;
     retain_as_published_keeps_the_flag;
     retain_handling_chooses_when_retained_messages_come;
     a_shared_subscription_gets_no_retained_messages;
