@@ -107,6 +107,22 @@ fn only_a_new_connection_repeats(broker: &Broker) {
     client.ping();
 }
 
+/// 3.1.1:MQTT-3.14.4-2 and 3.14.4: what a client sends behind its DISCONNECT is not looked at.
+fn nothing_behind_a_disconnect_is_handled(broker: &Broker) {
+    let mut watcher = RawClient::v311(broker.port, "watcher");
+    watcher.send("82 ( 0001 't' 00 )");
+    watcher.expect("90 ( 0001 00 )");
+    let mut v5 = RawClient::v5(broker.port, "new");
+    v5.send("e0 00 30 ( 't' () `late` ) c0 00");
+    v5.expect_closed();
+    let mut v311 = RawClient::v311(broker.port, "old");
+    v311.send("30 ( 't' `in time` ) e0 00 30 ( 't' `late` ) 10 ( 'MQTT' 04 02 003c 'old' )");
+    v311.expect_closed();
+    watcher.expect("30 ( 't' `in time` )");
+    watcher.send("30 ( 't' `marker` )");
+    watcher.expect("30 ( 't' `marker` )");
+}
+
 /// MQTT-4.4.0-2, MQTT-4.8.2-6: a refusal is the end of a delivery: it gives the place back, and nothing of
 /// it comes on the next connection.
 fn a_refused_delivery_is_not_repeated(broker: &Broker) {
@@ -431,6 +447,7 @@ on_one_and_four_shards! {
     an_identifier_after_a_refusal_is_a_new_message;
     expiry_does_not_stop_an_exchange;
     only_a_new_connection_repeats;
+    nothing_behind_a_disconnect_is_handled;
     a_refused_delivery_is_not_repeated;
     unknown_reason_codes_end_the_connection;
     a_full_window_holds_back_nothing_else;

@@ -75,6 +75,70 @@ fn a_reply_that_does_not_fit_ends_the_connection(broker: &Broker) {
     client.expect_closed();
 }
 
+/// MQTT-3.1.2-24, MQTT-3.1.2-25: the size counts the whole packet, to the byte, where its length field
+/// grows, too; alone, among others, from the queue.
+fn the_largest_packet_arrives_and_one_byte_more_does_not(broker: &Broker) {
+    let mut publisher = RawClient::v311(broker.port, "publisher");
+    // Payload bytes and the size of the PUBLISH at QoS 1 around them: header, topic, identifier, length of
+    // the properties.
+    for (payload_bytes, packet_bytes) in [(40, 48), (121, 129), (122, 131), (300, 309)] {
+        println!("{payload_bytes} {packet_bytes}");
+        let size = format!("27 {packet_bytes:08x}");
+        let mut clients: Vec<_> = ["alone", "one of two", "two of two"]
+            .iter()
+            .map(|id| {
+                let mut client = asks(broker, id, &format!("{size} 21 0001"));
+                client.expect_accepted();
+                let topic = if *id == "alone" { 'a' } else { 'b' };
+                client.send(&format!("82 ( 0001 () '{topic}' 01 )"));
+                client.expect("90 ( 0001 () 01 )");
+                client
+            })
+            .collect();
+        let (fits, larger) = ("5a".repeat(payload_bytes), "5a".repeat(payload_bytes + 1));
+        for topic in ["a", "b"] {
+            for payload in [&larger, &fits, &larger, &fits] {
+                publisher.send(&format!("32 ( '{topic}' 0001 {payload} )"));
+                publisher.expect("40 02 0001");
+            }
+        }
+        for (n, client) in clients.iter_mut().enumerate() {
+            let topic = if n == 0 { 'a' } else { 'b' };
+            // The second one waits for the first, and so does what is between them.
+            for _ in 0..2 {
+                let id = client.expect(&format!("32 ( '{topic}' ???? () {fits} )"));
+                client.ping();
+                client.send(&format!("40 02 {id}"));
+            }
+            client.ping();
+        }
+    }
+}
+
+/// MQTT-3.1.2-25: a delivery that has begun is over when it does not fit the next connection.
+fn a_repetition_that_does_not_fit_is_over(broker: &Broker) {
+    let (mut client, _) = RawClient::v5_resume(broker.port, "me");
+    client.send("82 ( 0001 () 't' 02 )");
+    client.expect("90 ( 0001 () 02 )");
+    let mut publisher = RawClient::v311(broker.port, "publisher");
+    let large = "5a".repeat(100);
+    publisher.send(&format!("34 ( 't' 0001 {large} ) 62 02 0001 32 ( 't' 0002 `small` )"));
+    publisher.expect("50 02 0001 70 02 0001 40 02 0002");
+    client.expect(&format!("34 ( 't' ???? () {large} )"));
+    let id = client.expect("32 ( 't' ???? () `small` )");
+    drop(client);
+    let mut client = RawClient::connect(broker.port);
+    client.send("10 ( 'MQTT' 05 00 003c ( 11 0000012c 27 00000028 21 0001 ) 'me' )");
+    assert!(client.expect_accepted().session_present);
+    client.expect(&format!("3a ( 't' {id} () `small` )"));
+    client.send(&format!("40 02 {id}"));
+    client.ping();
+    drop(client);
+    let (mut client, present) = RawClient::v5_resume(broker.port, "me");
+    assert!(present);
+    client.ping();
+}
+
 /// MQTT-3.1.2-29: with Request Problem Information 0, no acknowledgement explains itself.
 fn no_reply_explains_itself_when_told_not_to(broker: &Broker) {
     let mut client = asks(broker, "me", "17 00");
@@ -149,6 +213,8 @@ on_one_and_four_shards! {
     a_reply_that_does_not_fit_ends_the_connection with
         "limits.receive_maximum=65535", "limits.topic_alias_maximum=0",
         "limits.packet_bytes_max=268435460";
+    the_largest_packet_arrives_and_one_byte_more_does_not;
+    a_repetition_that_does_not_fit_is_over;
     no_reply_explains_itself_when_told_not_to with "limits.subscriptions_max=1";
     the_last_packet_is_a_plain_disconnect;
 }

@@ -74,7 +74,7 @@ fn every_subscriber_gets_every_property(broker: &Broker) {
         }
     }
     let properties =
-        "26 'b' '1' 01 01 26 '' '' 08 'answers' 09 'corr' 26 'a' '2' 03 'type' 26 'b' '1'";
+        "26 'b' '1' 01 01 26 '' '' 08 'answers' 09 0005 00ffc08000 26 'a' '2' 03 'type' 26 'b' '1'";
     let expected = {
         let (mut properties, _) = fields(&wire(&format!("( {properties} )")));
         properties.sort_by_key(|(id, _)| *id);

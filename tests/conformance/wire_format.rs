@@ -96,6 +96,37 @@ fn string_pairs_are_checked_everywhere(broker: &Broker) {
     });
 }
 
+/// MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-3.3.2-13, MQTT-3.3.2-19: the properties that are strings, in every
+/// packet that may carry them.
+fn string_properties_are_checked_everywhere(broker: &Broker) {
+    each(["0001 ff", "0002 6100", "0003 eda080", "0002 c080"], |string| {
+        let after_connect = [
+            format!("30 ( 't' ( 03 {string} ) `x` )"),
+            format!("30 ( 't' ( 08 {string} ) `x` )"),
+            format!("40 ( 0001 00 ( 1f {string} ) )"),
+            format!("50 ( 0001 00 ( 1f {string} ) )"),
+            format!("62 ( 0001 00 ( 1f {string} ) )"),
+            format!("70 ( 0001 00 ( 1f {string} ) )"),
+            format!("e0 ( 04 ( 1f {string} ) )"),
+        ];
+        each(after_connect, |packet| {
+            let mut client = RawClient::v5(broker.port, "me");
+            client.send(packet);
+            client.expect_disconnect(0x81);
+        });
+        let at_connect = [
+            format!("10 ( 'MQTT' 05 02 003c ( 15 {string} ) 'me' )"),
+            format!("10 ( 'MQTT' 05 06 003c () 'me' ( 03 {string} ) 'w' 'x' )"),
+            format!("10 ( 'MQTT' 05 06 003c () 'me' ( 08 {string} ) 'w' 'x' )"),
+        ];
+        each(at_connect, |packet| {
+            let mut client = RawClient::connect(broker.port);
+            client.send(packet);
+            client.expect_refused(&[0x81]);
+        });
+    });
+}
+
 /// MQTT-1.5.4-3, 3.1.1:MQTT-1.5.3-3: not skipped, not stripped, in no string.
 fn a_byte_order_mark_is_a_character(broker: &Broker) {
     let mut marked = RawClient::v5(broker.port, "\u{feff}me");
@@ -237,6 +268,7 @@ on_one_and_four_shards! {
     reserved_flags_end_the_connection;
     lengths_take_their_fewest_bytes;
     string_pairs_are_checked_everywhere;
+    string_properties_are_checked_everywhere;
     a_byte_order_mark_is_a_character;
     nothing_is_normalized;
     the_longest_topic_is_a_topic;
