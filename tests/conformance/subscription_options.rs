@@ -40,6 +40,18 @@ fn no_local_belongs_to_the_client_identifier(broker: &Broker) {
     client.expect("30 ( 'own/1' () `other` )");
 }
 
+/// MQTT-3.3.1-9 beside MQTT-3.8.3-3: No Local is about the forwarding of what a client publishes. What is kept
+/// of it is nobody's any more, and a later subscription finds it.
+fn no_local_does_not_hide_what_was_retained_before(broker: &Broker) {
+    let mut client = RawClient::v5(broker.port, "me");
+    client.send("33 ( 't' 0001 () `kept` )");
+    client.expect_ack(0x40, "0001");
+    client.send("82 ( 0002 () 't' 04 'marker' 00 )");
+    client.expect_in_any_order(&["90 ( 0002 () 00 00 )", "31 ( 't' () `kept` )"]);
+    client.send("31 ( 't' () `newer` ) 30 ( 'marker' () `m` )");
+    client.expect("30 ( 'marker' () `m` )");
+}
+
 /// MQTT-3.8.4-3: the options are those of the newest SUBSCRIBE, each of them, both ways.
 fn options_are_replaced_with_the_subscription(broker: &Broker) {
     let mut client = RawClient::v5(broker.port, "me");
@@ -116,6 +128,7 @@ fn a_shared_subscription_gets_no_retained_messages(broker: &Broker) {
 on_one_and_four_shards! {
     no_local_keeps_own_messages_away;
     no_local_belongs_to_the_client_identifier;
+    no_local_does_not_hide_what_was_retained_before;
     options_are_replaced_with_the_subscription;
     retain_as_published_keeps_the_flag;
     retain_handling_chooses_when_retained_messages_come;
