@@ -71,8 +71,14 @@ mod tests {
         let shared = Strategies { default, by_prefix: Vec::new() };
         let policy = Policy { shared, ..Policy::default() };
         let shard = ShardId(0);
-        let mut broker =
-            Broker::new(BrokerSetup { shard, shards: 2, seed: 1, policy, trace: None });
+        let mut broker = Broker::new(BrokerSetup {
+            shard,
+            shards: 2,
+            seed: 1,
+            secret: [0; 32],
+            policy,
+            trace: None,
+        });
         let session = broker.sessions.insert(Session::new(ClientId::new("member")));
         let filter = TopicFilter::parse("$share/g/t").unwrap();
         let options = SubscriptionOptions::default();

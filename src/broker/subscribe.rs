@@ -151,6 +151,7 @@ impl Broker {
         for text in unsubscribe.filters() {
             match TopicFilter::parse(text) {
                 Ok(filter) => filters.push(self.read_filter(key, filter)),
+                Err(error) if !error.is_malformed() => filters.push(None),
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
         }

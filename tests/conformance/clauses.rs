@@ -6,8 +6,7 @@
 //! - tests, with blanks in between: `suite::module::name`, registered with `#[test]` or on one and four
 //!   shards,
 //! - `client`: a duty of clients that no server can fulfil or check,
-//! - `reason:` and why there can be no test,
-//! - `todo`: not proven yet; the note names the tests to come.
+//! - `reason:` and why there can be no test.
 //!
 //! Knows the text of the sources, nothing of the broker.
 
@@ -34,12 +33,11 @@ fn every_clause_has_one_row() {
 fn every_verdict_holds() {
     let mut modules = HashMap::new();
     let mut offences = Vec::new();
-    for Row { id, verdict, note } in rows() {
+    for Row { id, verdict, .. } in rows() {
         match verdict.as_str() {
             "client" => {}
-            "todo" if note.contains("::") => {}
             reason if reason.strip_prefix("reason: ").is_some_and(|why| !why.is_empty()) => {}
-            "" | "todo" | "reason:" => offences.push(format!("{id}: nothing behind {verdict:?}")),
+            "" | "reason:" => offences.push(format!("{id}: nothing behind {verdict:?}")),
             tests => {
                 let names = tests.split(' ').filter(|name| !is_registered(name, &mut modules));
                 offences.extend(names.map(|name| format!("{id}: there is no test {name:?}")));
@@ -75,8 +73,8 @@ fn readme_contains_the_count() {
     let rows = rows();
     let (v311, v5): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.id.starts_with(OF_3_1_1));
     let table = format!(
-        "| Standard | Statements | Proven by tests | Duties of clients | No test, for a reason | Open |\n\
-         | --- | --- | --- | --- | --- | --- |\n{}{}",
+        "| Standard | Statements | Proven by tests | Duties of clients | No test, for a reason |\n\
+         | --- | --- | --- | --- | --- |\n{}{}",
         count("MQTT 5.0", &v5),
         count("MQTT 3.1.1", &v311)
     );
@@ -97,7 +95,6 @@ fn quotations_are_found() {
 struct Row {
     id: String,
     verdict: String,
-    note: String,
 }
 
 fn rows() -> Vec<Row> {
@@ -105,8 +102,8 @@ fn rows() -> Vec<Row> {
     let row = |line: &str| {
         let mut fields = line.split('\t').map(str::to_owned);
         let mut next = || fields.next().unwrap_or_default();
-        let row = Row { id: next(), verdict: next(), note: next() };
-        assert!(fields.next().is_none(), "too many fields: {line}");
+        let row = Row { id: next(), verdict: next() };
+        assert!(fields.count() <= 1, "too many fields: {line}");
         row
     };
     text.lines().map(row).collect()
@@ -119,9 +116,9 @@ fn clause_ids() -> Vec<String> {
 /// One row of the README's table.
 fn count(standard: &str, rows: &[&Row]) -> String {
     let with = |kind: &str| rows.iter().filter(|row| row.verdict.starts_with(kind)).count();
-    let (client, reason, open) = (with("client"), with("reason:"), with("todo"));
-    let proven = rows.len() - client - reason - open;
-    format!("| {standard} | {} | {proven} | {client} | {reason} | {open} |\n", rows.len())
+    let (client, reason) = (with("client"), with("reason:"));
+    let proven = rows.len() - client - reason;
+    format!("| {standard} | {} | {proven} | {client} | {reason} |\n", rows.len())
 }
 
 /// Whether the suite has that test. Keeps what was read of the modules.
@@ -148,9 +145,10 @@ fn registered(text: &str) -> BTreeSet<String> {
     let behind =
         |(above, line): (&str, &str)| (above == "#[test]").then(|| function(line)).flatten();
     let plain = text.lines().zip(text.lines().skip(1)).filter_map(behind);
-    let (_, listed) = text.split_once("on_one_and_four_shards! {").unwrap_or_default();
-    let (listed, _) = listed.split_once("\n}").unwrap_or_default();
-    let listed = listed.split(';').filter_map(|entry| entry.split_whitespace().next());
+    let blocks = ["\non_one_and_four_shards! {", "\nwith_users! {"].into_iter();
+    let listed = blocks.filter_map(|start| text.split_once(start)?.1.split_once("\n}"));
+    let listed = listed.flat_map(|(listed, _)| listed.split(';'));
+    let listed = listed.filter_map(|entry| entry.split_whitespace().next());
     let listed = listed.map(str::to_owned).filter(|name| functions.contains(name));
     plain.chain(listed).collect()
 }

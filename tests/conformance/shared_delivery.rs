@@ -6,12 +6,13 @@ use crate::common::{Broker, RawClient, each, on_one_and_four_shards};
 fn member(broker: &Broker, id: &str, qos: &str) -> RawClient {
     let (mut client, present) = RawClient::v5_resume(broker.port, id);
     assert!(!present);
-    join(&mut client, qos);
+    join(&mut client, id, qos);
     client
 }
 
-fn join(client: &mut RawClient, qos: &str) {
-    client.send(&format!("82 ( 0001 () '$share/group/t' {qos} 'marker' 00 )"));
+/// Joins the group, and subscribes to what shows that nothing else is under way to this client.
+fn join(client: &mut RawClient, id: &str, qos: &str) {
+    client.send(&format!("82 ( 0001 () '$share/group/t' {qos} 'marker/{id}' 00 )"));
     client.expect(&format!("90 ( 0001 () {qos} 00 )"));
 }
 
@@ -22,9 +23,9 @@ fn publish(publisher: &mut RawClient, payload: &str) {
 }
 
 /// Nothing of the group is under way to this member.
-fn expect_nothing(publisher: &mut RawClient, client: &mut RawClient) {
-    publisher.send("30 ( 'marker' `m` )");
-    client.expect("30 ( 'marker' () `m` )");
+fn expect_nothing(publisher: &mut RawClient, client: &mut RawClient, id: &str) {
+    publisher.send(&format!("30 ( 'marker/{id}' `m` )"));
+    client.expect(&format!("30 ( 'marker/{id}' () `m` )"));
     client.ping();
 }
 
@@ -37,7 +38,7 @@ fn a_member_gets_the_qos_it_was_granted(broker: &Broker) {
         ("02", "34 ( 't' ???? () `x` )"),
     ] {
         let mut client = RawClient::v5(broker.port, "only member");
-        join(&mut client, qos);
+        join(&mut client, "only", qos);
         publish(&mut publisher, "x");
         client.expect(expected);
         client.send("e0 00");
@@ -45,7 +46,7 @@ fn a_member_gets_the_qos_it_was_granted(broker: &Broker) {
     }
     // And no more than the message has.
     let mut client = RawClient::v5(broker.port, "only member");
-    join(&mut client, "02");
+    join(&mut client, "only", "02");
     publisher.send("32 ( 't' 0001 `x` )");
     publisher.expect("40 02 0001");
     client.expect("32 ( 't' ???? () `x` )");
@@ -65,7 +66,7 @@ fn a_member_that_comes_back_completes_its_deliveries(broker: &Broker) {
     let mut two = member(broker, "two", "02");
     one.half_close();
     one.expect_closed();
-    expect_nothing(&mut publisher, &mut two);
+    expect_nothing(&mut publisher, &mut two, "two");
     let (mut one, present) = RawClient::v5_resume(broker.port, "one");
     assert!(present);
     one.expect(&format!("3c ( 't' {first} () `published` )"));
@@ -74,7 +75,7 @@ fn a_member_that_comes_back_completes_its_deliveries(broker: &Broker) {
     one.expect_ack(0x62, &first);
     one.send(&format!("70 02 {first}"));
     one.ping();
-    expect_nothing(&mut publisher, &mut two);
+    expect_nothing(&mut publisher, &mut two, "two");
 }
 
 /// MQTT-4.8.2-5: with the session its unfinished deliveries end. None goes to another member.
@@ -91,7 +92,7 @@ fn what_a_session_leaves_unfinished_goes_to_nobody(broker: &Broker) {
     one.half_close();
     one.expect_closed();
     let mut one = RawClient::v5(broker.port, "one");
-    expect_nothing(&mut publisher, &mut two);
+    expect_nothing(&mut publisher, &mut two, "two");
     one.ping();
     // Only the other one is a member now.
     publish(&mut publisher, "later");
@@ -104,15 +105,14 @@ fn what_a_member_refuses_goes_to_nobody(broker: &Broker) {
     each([("01", "32", "40"), ("02", "34", "50")], |(qos, publish_byte, ack)| {
         let mut publisher = RawClient::v311(broker.port, "publisher");
         let mut one = RawClient::v5(broker.port, "one");
-        join(&mut one, qos);
+        join(&mut one, "one", qos);
         publish(&mut publisher, "x");
         let id = one.expect(&format!("{publish_byte} ( 't' ???? () `x` )"));
         let mut two = RawClient::v5(broker.port, "two");
-        join(&mut two, qos);
+        join(&mut two, "two", qos);
         one.send(&format!("{ack} 03 {id} 80"));
         one.ping();
-        expect_nothing(&mut publisher, &mut two);
-        one.expect("30 ( 'marker' () `m` )");
+        expect_nothing(&mut publisher, &mut two, "two");
         for mut client in [one, two] {
             client.send("c0 00 e0 00");
             client.expect("d0 00");
