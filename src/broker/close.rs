@@ -50,6 +50,8 @@ impl Cause {
     /// What the client is told in DISCONNECT, if anything.
     fn disconnect_reason(&self) -> Option<ReasonCode> {
         match self {
+            // A second CONNECT: 0x84 is for CONNACK only.
+            Self::Faulty(DecodeError::UnsupportedVersion { .. }) => Some(ReasonCode::ProtocolError),
             Self::Faulty(error) => Some(error.reason()),
             Self::MalformedFilter(_) => Some(ReasonCode::MalformedPacket),
             Self::Refused(reason, _) => Some(*reason),

@@ -23,7 +23,7 @@ impl<'a> ConnAck<'a> {
         if flags > 1 {
             return Err(DecodeError::Malformed("reserved CONNACK flags (MQTT-3.2.2-1)"));
         }
-        let session_present = flags == 1;
+        let session_present = flags == 1 && version > Version::V31;
         let reason = decode_reason(version, reader.u8()?)
             .ok_or(DecodeError::Protocol("reason code is not one of CONNACK"))?;
         if session_present && reason != ReasonCode::Success {
