@@ -237,6 +237,16 @@ impl Config {
         Self::load_on(sources, &Machine::this())
     }
 
+    /// The same on a machine with one CPU that knows no host name: for fuzzing, which must not
+    /// ask name servers.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    #[doc(hidden)]
+    pub fn load_offline(sources: &Sources) -> Result<Self, ConfigErrors> {
+        Self::load_on(sources, &Machine { cpus: NonZeroUsize::MIN, resolve: |_, _| Ok(Vec::new()) })
+    }
+
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
         let (settings, mut problems) = sources.read();
         // Not knowing what was meant by either key, a verdict on both together

@@ -1,0 +1,150 @@
+//! Inputs to begin with, in the notation of the conformance tests: a packet of each type and version, and
+//! for the other targets what their formats have to offer.
+
+#[allow(dead_code)] // Only the notation itself is needed here.
+#[path = "../../common/wire.rs"]
+mod notation;
+
+use notation::wire;
+
+fn all(notations: &[&str]) -> Vec<Vec<u8>> {
+    notations.iter().map(|notation| wire(notation)).collect()
+}
+
+pub(crate) fn packets() -> Vec<Vec<u8>> {
+    all(&[
+        // 3.1 and 3.1.1
+        "10 ( 'MQIsdp' 03 02 003c 'c' )",
+        "10 ( 'MQIsdp' 83 f6 0000 'c' 'w/t' 'bye' 'user' 'secret' )",
+        "10 ( 'MQIsdp' 03 c2 003c 'c' 'user' )",
+        "10 ( 'MQTT' 04 02 003c '' )",
+        "10 ( 'MQTT' 04 ee 003c 'c' 'w/t' 'bye' 'user' 'secret' )",
+        "10 ( 'MQTT' 06 02 003c 'c' ) 10 ( 'HTTP' 04 02 003c 'c' )",
+        "20 ( 01 00 ) 20 ( 00 05 )",
+        "30 ( 'a/b' `payload` ) 32 ( 'a/b' 0001 `payload` ) 3d ( 'a/b' ffff )",
+        "40 ( 0001 ) 50 ( 0001 ) 62 ( 0001 ) 6a ( 0001 ) 70 ( 0001 )",
+        "82 ( 000a 'a' 02 '+/#' 00 '$share/g/a' 01 ) 90 ( 000a 02 80 00 )",
+        "a2 ( 000a 'a' '#' ) b0 ( 000a ) c0 00 d0 00 e0 00",
+        "c0 80 00 30 ffffff7f 30 ffffffff 00 00",
+        // 5.0
+        "10 ( 'MQTT' 05 02 003c () 'c' )",
+        "10 ( 'MQTT' 05 ee 003c ( 11 0000000a 21 0014 27 00001000 22 0005 19 01 17 00 26 'k' 'v' )
+            'c' ( 18 00000005 01 01 02 00000010 03 'text' 08 'r/t' 09 'id' 26 'k' 'v' )
+            'w/t' 'bye' 'user' 'secret' )",
+        "10 ( 'MQTT' 05 42 003c ( 15 'SCRAM' 16 'data' ) 'c' 'secret' )",
+        "20 ( 00 00 ( 11 0000000a 21 0014 24 01 25 00 27 00001000 12 'auto' 22 0005 1f 'r'
+            26 'k' 'v' 28 00 29 00 2a 00 13 0014 1a 'i' 1c 's' 15 'm' 16 'd' ) )",
+        "20 ( 00 87 () )",
+        "30 ( 'a/b' () `payload` ) 32 ( '' 0001 ( 23 0001 ) `x` )",
+        "3b ( 'a/b' 0001 ( 01 01 02 00000010 23 0001 08 'r/t' 09 'id' 26 'k' 'v' 0b 07 03 'text' ) `x` )",
+        "40 ( 0001 10 ) 40 ( 0001 87 ( 1f 'r' 26 'k' 'v' ) ) 50 ( 0001 80 () ) 62 ( 0001 92 ) 70 ( 0001 92 )",
+        "82 ( 000a ( 0b 07 26 'k' 'v' ) 'a' 2e '#' 10 ) 82 ( 000a () '$share/g/a' 01 )",
+        "90 ( 000a ( 1f 'r' ) 02 87 a2 ) b0 ( 000a () 00 11 ) a2 ( 000a ( 26 'k' 'v' ) 'a' )",
+        "e0 ( 04 ) e0 ( 8e ( 1f 'r' 1c 's' ) ) e0 ( 04 ( 11 00000001 ) )",
+        "f0 ( 18 ( 15 'm' 16 'd' 1f 'r' ) ) f0 00",
+    ])
+}
+
+pub(crate) fn properties() -> Vec<Vec<u8>> {
+    all(&[
+        "00 11 0000000a 21 0014 27 00001000 22 0005 19 01 17 00 26 'k' 'v' 15 'm' 16 'd'",
+        "01 18 00000005 01 01 02 00000010 03 'text' 08 'r/t' 09 'id' 26 'k' 'v' 26 'k' 'w'",
+        "02 11 0000000a 21 0014 24 01 25 00 27 00001000 12 'auto' 22 0005 1f 'r' 28 00 29 00 2a 00",
+        "02 13 0014 1a 'i' 1c 's' 15 'm' 16 'd'",
+        "03 01 00 02 00000010 23 0001 08 'r/t' 09 'id' 26 'k' 'v' 0b 07 0b ffffff7f 03 'text'",
+        "04 23 ffff 26 '' ''",
+        "05 1f 'r'",
+        "06 1f 'r' 26 'k' 'v'",
+        "07 26 'k' 'v'",
+        "08",
+        "09 0b 8001",
+        "0a 1f 'r'",
+        "0b 26 'k' 'v'",
+        "0c 1f 'r'",
+        "0d 11 00000001 1f 'r' 1c 's'",
+        "0e 15 'm' 16 'd' 1f 'r'",
+        "03 08 'a/+' 23 0000",
+    ])
+}
+
+/// See `targets/topics.rs`: operation, detail, text.
+pub(crate) fn topics() -> Vec<Vec<u8>> {
+    all(&[
+        "00 01 `a/b` 0a 00 02 `a` 0a 00 03 `a!` 0a 00 04 `$s/a` 0a 00 05 `/` 0a 00 06 `b//c` 0a
+         00 00 `#` 0a 00 41 `+/b` 0a 00 0a `a/#` 0a 00 01 `+/+/c` 0a 00 07 `$s/+` 0a 01 00 `a` 0a
+         00 03 `+` 0a",
+        "04 01 `a/+` 0a 04 02 `a/b` 0a 08 0b `#` 0a 14 01 `a/b` 0a 18 02 `+/#` 0a 02 00 `a/b` 0a
+         10 01 `a/+` 0a 1c 01 `a/b` 0a 03 00 `a/b` 0a",
+        "04 01 `$share/g/a/+` 0a 04 12 `$share/g/a/+` 0a 08 03 `$share/h/#` 0a 02 00 `a/b` 0a
+         14 11 `$share/g/a/+` 0a 02 00 `a/b` 0a 18 02 `$share/g/a/+` 0a 1c 01 `$share/g/a/+` 0a
+         02 00 `a/b` 0a",
+        "04 00 `$share/g/` 0a 04 00 `$share//a` 0a 04 00 `$share` 0a 04 00 `a/#/b` 0a 04 00 `a+` 0a
+         04 00 `$share/+/a` 0a 00 00 `$sharea` 0a 04 00 `/+/` 0a",
+    ])
+}
+
+/// See `targets/session.rs`: bounds, then operations.
+pub(crate) fn session() -> Vec<Vec<u8>> {
+    all(&[
+        // messages_max, bytes_max, quota, whether identifiers come round
+        "ff ffff 02 00  02 00 01 02 01 01 00 02 05 00 01 08 03 05 04 00 00 05 01 01 06 03 01 03 ff",
+        "02 0100 00 00  00 01 04 00 01 04 00 01 04 00 00 03 03 01 07 03 05 04 00 00 03 05",
+        "ff ffff ff ff  02 01 01 02 00 01 02 01 01 05 01 00 07 03 02 05 02 01 08 ff 03 ff",
+        "05 0040 03 00  00 00 03 00 02 06 08 07 03 09 09 00 05 09 00 05 09 01 05 09 01 06",
+    ])
+}
+
+/// See `targets/broker.rs`: shards, policy, then operations.
+pub(crate) fn broker() -> Vec<Vec<u8>> {
+    all(&[
+        // Fan-out on one shard, at each QoS and to each version.
+        "00 0000  02 80 00 00  12 82 01 00  22 81 02 00  32 80 03 00
+         05 01 00 02 02 00 05  15 00 00 03 01 00 05  25 00 00 01 00 00 05
+         33 01 01 07 00  33 02 01 08 03  33 00 01 00 00  0e 08 ff 18 ff 28 ff 38 ff 0e 08 ff 38 ff 0e",
+        // The same, traced.
+        "01 4000  02 80 00 00  12 82 01 00 22 81 02 00 0e 05 01 00 02 02 00 05 15 00 00 03 01 00 05 0e
+         33 01 01 07 00 13 02 01 08 03 0d ff 0d ff 09 0a 19 0a 0c 02 0e 0b 00 13 01 01 09 00 0e",
+        // Two shards, lanes moved one by one, a retained message, a shared subscription.
+        "01 0000  02 80 00 00  0d ff 0d ff  12 82 01 00  0d ff 0d ff  22 80 02 00 0d ff 0d ff
+         13 10 01 01 00  0d ff  05 00 01 02 02 00 0a 01 00 05  0d ff 0d ff 0d ff 0d ff 0d ff 0d ff
+         25 00 00 0b 01 00 05 0e 13 01 01 02 00  0d ff 0b 00 0d ff 0d ff 0e 06 02 0a 0e",
+        // A session that is resumed, with a window of one, and taken over.
+        "00 0000  02 11 00 00 02 01 00  05 00 00 02 02 00 05  12 80 01 00
+         13 02 00 01 00 13 02 00 02 00 13 01 00 03 00  09 0a 08 01 0b 01 13 01 00 04 00
+         02 11 00 00 02 01 00 09 0a 08 ff 09 0a 08 ff 42 11 00 00 01 00 00 0e 4f 01 01 02",
+        // Wills: delayed, retained, at a take-over; expiry; keep-alive.
+        "01 0000  02 b0 00 01 01 00 00 01 00 02 02 03  12 71 01 00 02 00 00 02 00 01 01 03
+         22 80 02 00 25 00 00 02 02 00 05 0e 0b 00 1b 00 0c 02 0e 0c 03 0e 2f 01 01 00",
+        // Aliases, expiry, refusals, limits reached.
+        "00 0007  02 80 00 00  03 23 01 01 00 00 03 a3 01 01 00 00 0e",
+        "02 ffff  02 11 00 00 01 01 03 12 80 01 00 22 82 02 00 05 01 02 02 02 00 00 05 00 0a 0a 00 05
+         13 10 00 01 00 13 10 01 02 00 13 12 02 01 03 13 01 00 01 04 0e 2f 04 01 01 ff 00 0e",
+        // A full lane: publishers wait.
+        "01 0000  02 80 00 00 12 80 01 00 22 82 02 00 0e 05 00 00 02 00 00 05 15 00 00 02 01 00 05 0e
+         2f 04 00 00 ff 00 2f 04 00 00 ff 00 2f 04 01 01 ff 02 0d ff 0d ff 0e",
+        // Bytes of packets in parts, garbage, and what is not for clients to send.
+        "00 0000  00 00 01 05 100d00044d 01 0a 515454040200000001 63 01 04 82080001 01 06 0003 612f62 01 0e
+         10 00 11 0f 10 0d 0004 4d515454 05 02 0000 00 0001 63 11 02 d000 20 00 21 03 474554",
+        // The server ends.
+        "01 0000  02 80 00 00 12 82 01 00 05 00 00 02 00 00 05 0f 07 0e",
+    ])
+}
+
+/// See `targets/config.rs`: parts with a NUL between them.
+pub(crate) fn config() -> Vec<Vec<u8>> {
+    [
+        "listen = [\"127.0.0.1:1883\", \"mqtt://[::1]\"]\nshards = 2\nlog_format = \"json\"\nlog_level = \"debug\"\n\
+         ephemeral = true\ndata_dir = \"/x\"\ntrace_sample = 1000\n[limits]\nmaximum_qos = 1\ninflight_max = 0x10\n\
+         queue_qos0 = true\nqueue_bytes_max = 1_000\nretain_available = false\n",
+        "allow_anonymous = true\nlisten = \"0.0.0.0:1883, [::]:1883\"\n",
+        "listen = [\"10.0.0.1:1\", \"127.0.0.1:1\", \"127.0.0.1:1\", 5, \"*:1\", \"1883\", \"::1\", \"ws://h\", \"mqtt://h/\"]\n",
+        "[limit]\nx = 1\n[limits]\nmax_inflight = 1\nreceive_maximum = 0\n'listen' = 1\nlimits.x = {a = [1, {b = 2}]}\n",
+        "shards = \nlog_level = \"loud\"\n\"\\u0061\" = '''x\n'''\na.b.c = 1979-05-27T07:32:00Z\n[[t]]\n",
+        "=limits.inflight_max=100\0=listen=127.0.0.1:1\0=log_format=text\0=limits=1\0=x\0=shards=\"2\"",
+        "$RINGMQ_LIMITS_INFLIGHT_MAX=5\0$RINGMQ_LISTEN=127.0.0.1:0\0$RINGMQ_SHARD=1\0$RINGMQ_PORT_1883_TCP=x\0$KUBERNETES_SERVICE_HOST=x\0$HOME=/",
+        "-127.0.0.1:0\0-[::1]:1883\0-mqtt://127.0.0.1\0-localhost:1\0-'127.0.0.1:3'",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect()
+}

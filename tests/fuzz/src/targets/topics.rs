@@ -1,0 +1,280 @@
+//! Changes of an index and of retained messages, compared to a list that is searched from its start to
+//! its end: names and filters are valid exactly if they should be, and both find what matches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
+
+use ringmq::{
+    base::{QoS, SessionKey, ShardId},
+    topic::{
+        Added, Cursor, Index, Matches, Member, Removed, Retained, SubscriptionOptions, TopicFilter,
+        TopicName,
+    },
+};
+
+use super::reference::{is_filter, is_topic, matches};
+use crate::input::Input;
+
+/// A text for each operation, up to a line feed; before it a byte that says which, and one with details.
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let mut world = World::new();
+    while !input.is_empty() {
+        let (operation, detail) = (input.u8(), input.u8());
+        let Ok(text) = str::from_utf8(input.until(b'\n')) else { continue };
+        let topic = TopicName::parse(text);
+        let filter = TopicFilter::parse(text);
+        assert_eq!(topic.is_ok(), is_topic(text), "{text:?}");
+        assert_eq!(filter.is_ok(), is_filter(text), "{text:?}");
+        if let Ok(topic) = topic {
+            world.topic(operation, detail, topic);
+        }
+        if let Ok(filter) = filter {
+            world.filter(operation, detail, &filter);
+        }
+    }
+    world.undo();
+}
+
+struct World {
+    index: Index,
+    retained: Retained<u8>,
+    found: Matches,
+    /// What the index should hold.
+    local: BTreeMap<(String, u32), SubscriptionOptions>,
+    remote: BTreeSet<(String, u16)>,
+    /// Members of shared subscriptions; whether they are online.
+    members: BTreeMap<(String, Member2), (SubscriptionOptions, bool)>,
+    kept: BTreeMap<String, u8>,
+}
+
+/// A [`Member`] that can be sorted: shard and session.
+type Member2 = (u16, u32);
+
+impl World {
+    fn new() -> Self {
+        Self {
+            index: Index::new(1),
+            retained: Retained::new(1),
+            found: Matches::default(),
+            local: BTreeMap::new(),
+            remote: BTreeSet::new(),
+            members: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    fn topic(&mut self, operation: u8, detail: u8, topic: TopicName<'_>) {
+        match operation % 4 {
+            0 => {
+                let old = self.kept.insert(topic.as_str().to_owned(), detail);
+                assert_eq!(self.retained.set(topic, detail), old);
+            }
+            1 => {
+                let old = self.kept.remove(topic.as_str());
+                assert_eq!(self.retained.get(topic).copied(), old);
+                assert_eq!(self.retained.remove(topic), old);
+            }
+            _ => self.check_matches(topic),
+        }
+        assert_eq!(self.retained.len(), self.kept.len());
+    }
+
+    fn filter(&mut self, operation: u8, detail: u8, filter: &TopicFilter) {
+        let who = u32::from(detail % 8);
+        match (operation / 4 % 8, filter.share_name()) {
+            (0, _) => self.check_pages(detail, filter),
+            (1..=3, None) => self.subscribe(who, options(detail), filter),
+            (4, None) => self.unsubscribe(who, filter),
+            (5 | 6, None) => {
+                self.index.add_shard(filter, ShardId(who as u16 + 1));
+                self.remote.insert((filter.to_string(), who as u16 + 1));
+            }
+            (_, None) => {
+                self.index.remove_shard(filter, ShardId(who as u16 + 1));
+                self.remote.remove(&(filter.to_string(), who as u16 + 1));
+            }
+            (1..=4, Some(_)) => self.join(who, detail, filter),
+            (5, Some(_)) => self.set_online(who, detail, filter),
+            (6, Some(_)) => self.check_pick(who, filter),
+            (_, Some(_)) => self.leave(who, filter),
+        }
+    }
+
+    fn subscribe(&mut self, who: u32, options: SubscriptionOptions, filter: &TopicFilter) {
+        let text = filter.to_string();
+        let others = self.local.keys().filter(|(other, _)| *other == text).count();
+        let added = self.index.subscribe(filter, session(who), options);
+        let expected = match (self.local.insert((text, who), options), others) {
+            (Some(_), _) => Added::Replaced,
+            (None, 0) => Added::First,
+            (None, _) => Added::Another,
+        };
+        assert_eq!(added, expected);
+    }
+
+    fn unsubscribe(&mut self, who: u32, filter: &TopicFilter) {
+        let text = filter.to_string();
+        let was_there = self.local.remove(&(text.clone(), who)).is_some();
+        let expected = match (was_there, self.local.keys().any(|(other, _)| *other == text)) {
+            (false, _) => Removed::Absent,
+            (true, false) => Removed::Last,
+            (true, true) => Removed::NotLast,
+        };
+        assert_eq!(self.index.unsubscribe(filter, session(who)), expected);
+    }
+
+    fn join(&mut self, who: u32, detail: u8, filter: &TopicFilter) {
+        let (options, online) = (options(detail), detail & 0x10 == 0);
+        let is_new = self.index.join(filter, member(who), options, online);
+        let old = self.members.insert((filter.to_string(), key(who)), (options, online));
+        assert_eq!(is_new, old.is_none());
+    }
+
+    fn leave(&mut self, who: u32, filter: &TopicFilter) {
+        let old = self.members.remove(&(filter.to_string(), key(who)));
+        assert_eq!(self.index.leave(filter, member(who)), old.is_some());
+    }
+
+    fn set_online(&mut self, who: u32, detail: u8, filter: &TopicFilter) {
+        let online = detail & 0x10 == 0;
+        self.index.set_online(filter, member(who), online);
+        if let Some(entry) = self.members.get_mut(&(filter.to_string(), key(who))) {
+            entry.1 = online;
+        }
+    }
+
+    fn check_pick(&mut self, except: u32, filter: &TopicFilter) {
+        let picked = self.index.pick(filter, Some(member(except)));
+        let text = filter.to_string();
+        let others = |online: bool| {
+            let of_filter = self.members.iter().filter(|((other, _), _)| *other == text);
+            of_filter
+                .filter(move |((_, who), (_, is))| *who != key(except) && *is == online)
+                .count()
+        };
+        match picked {
+            None => assert_eq!(others(true) + others(false), 0),
+            Some((picked, options)) => {
+                let (expected, online) =
+                    self.members[&(text.clone(), (picked.shard.0, picked.session.slot))];
+                assert_eq!(options, expected);
+                assert!(picked != member(except) && (online || others(true) == 0));
+            }
+        }
+    }
+
+    fn check_matches(&mut self, topic: TopicName<'_>) {
+        self.index.matches(topic, &mut self.found);
+        let matched = |filter: &str| matches(filter, topic.as_str());
+        let mut found: Vec<_> =
+            self.found.local.iter().map(|one| (one.session.slot, describe(&one.options))).collect();
+        found.sort_unstable();
+        let of_topic = self.local.iter().filter(|((filter, _), _)| matched(filter));
+        let mut expected: Vec<_> =
+            of_topic.map(|((_, who), options)| (*who, describe(options))).collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "local subscribers of {topic}");
+        let shards: BTreeSet<_> = self.found.shards.iter().map(|shard| shard.0).collect();
+        let of_topic = self.remote.iter().filter(|(filter, _)| matched(filter));
+        assert_eq!(shards, of_topic.map(|(_, shard)| *shard).collect(), "shards of {topic}");
+        let mut groups: Vec<_> = self.found.shared.iter().map(|one| one.filter.as_str()).collect();
+        groups.sort_unstable();
+        let expected: BTreeSet<_> =
+            self.members.keys().map(|(filter, _)| filter.as_str()).collect();
+        let of_topic = expected.into_iter().filter(|filter| matched(pattern(filter)));
+        assert_eq!(groups, of_topic.collect::<Vec<_>>(), "shared subscriptions of {topic}");
+        for one in &self.found.shared {
+            let text = one.filter.as_str();
+            let key = (one.member.shard.0, one.member.session.slot);
+            let (options, online) = self.members[&(text.to_owned(), key)];
+            let mut group = self.members.iter().filter(|((other, _), _)| other == text);
+            assert!(online || group.all(|(_, (_, online))| !online), "{text} chose one offline");
+            assert_eq!(one.options, options);
+        }
+        let mut local = Matches::default();
+        self.index.matches_local(topic, &mut local);
+        assert_eq!(local.local, self.found.local);
+    }
+
+    /// All pages together are what a search from start to end finds, in its order.
+    fn check_pages(&self, detail: u8, filter: &TopicFilter) {
+        let pattern = filter.pattern();
+        let mut found = Vec::new();
+        let mut after: Option<Cursor> = None;
+        let (visits_max, page_max) = (usize::from(detail % 5), usize::from(detail / 5 % 4) + 1);
+        let pages_max = 2 * self.kept.len() + 2;
+        for _ in 0..pages_max {
+            let mut left = page_max;
+            after = self.retained.page(filter, after.as_ref(), visits_max, &mut |topic, value| {
+                found.push((topic.to_string(), *value));
+                left -= 1;
+                left > 0
+            });
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(after.is_none(), "{filter} takes more than {pages_max} pages");
+        let all = self.kept.iter().filter(|(topic, _)| matches(pattern, topic));
+        let expected: Vec<_> = all.map(|(topic, value)| (topic.clone(), *value)).collect();
+        assert_eq!(found, expected, "retained messages for {filter}");
+        for topic in self.kept.keys() {
+            let name = TopicName::parse(topic).expect("a topic of before");
+            assert_eq!(filter.matches(name), matches(pattern, topic), "{filter} {topic}");
+        }
+    }
+
+    /// Takes everything back: nothing may be left.
+    fn undo(mut self) {
+        let parse = |text: &str| TopicFilter::parse(text).expect("a filter of before");
+        for (filter, who) in self.local.keys() {
+            assert_ne!(self.index.unsubscribe(&parse(filter), session(*who)), Removed::Absent);
+        }
+        for (filter, shard) in &self.remote {
+            self.index.remove_shard(&parse(filter), ShardId(*shard));
+        }
+        for (filter, (_, who)) in self.members.keys() {
+            assert!(self.index.leave(&parse(filter), member(*who)));
+        }
+        assert!(self.index.is_empty(), "{} entries are left", self.index.len());
+        for topic in self.kept.keys() {
+            let name = TopicName::parse(topic).expect("a topic of before");
+            assert!(self.retained.remove(name).is_some());
+        }
+        assert!(self.retained.is_empty());
+    }
+}
+
+fn options(detail: u8) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos: QoS::from_bits(detail >> 5 & 1).expect("0 or 1"),
+        no_local: detail & 0x40 != 0,
+        retain_as_published: detail & 0x80 != 0,
+        identifier: NonZeroU32::new(u32::from(detail >> 3)),
+    }
+}
+
+fn describe(options: &SubscriptionOptions) -> (u8, bool, bool, Option<NonZeroU32>) {
+    let SubscriptionOptions { qos, no_local, retain_as_published, identifier } = *options;
+    (qos.bits(), no_local, retain_as_published, identifier)
+}
+
+/// The part of a shared subscription's filter that topics are matched against.
+fn pattern(shared: &str) -> &str {
+    shared.splitn(3, '/').nth(2).expect("$share/NAME/FILTER")
+}
+
+const fn session(who: u32) -> SessionKey {
+    SessionKey { slot: who, generation: 0 }
+}
+
+const fn key(who: u32) -> Member2 {
+    (who as u16 % 3, who)
+}
+
+const fn member(who: u32) -> Member {
+    Member { shard: ShardId(key(who).0), session: session(who) }
+}
