@@ -75,6 +75,8 @@ pub(crate) fn topics() -> Vec<Vec<u8>> {
          00 03 `+` 0a",
         "04 01 `a/+` 0a 04 02 `a/b` 0a 08 0b `#` 0a 14 01 `a/b` 0a 18 02 `+/#` 0a 02 00 `a/b` 0a
          10 01 `a/+` 0a 1c 01 `a/b` 0a 03 00 `a/b` 0a",
+        "0c 05 `a/+` 0a 02 00 `a/b` 0a 0c 06 `a/b` 0a 10 03 `a/+` 0a 02 00 `a/b` 0a 10 80 `a/+` 0a
+         02 00 `a/b` 0a",
         "04 01 `$share/g/a/+` 0a 04 12 `$share/g/a/+` 0a 08 03 `$share/h/#` 0a 02 00 `a/b` 0a
          14 11 `$share/g/a/+` 0a 02 00 `a/b` 0a 18 02 `$share/g/a/+` 0a 1c 01 `$share/g/a/+` 0a
          02 00 `a/b` 0a",
@@ -102,7 +104,7 @@ pub(crate) fn broker() -> Vec<Vec<u8>> {
          05 01 00 02 02 00 05  15 00 00 03 01 00 05  25 00 00 01 00 00 05
          33 01 01 07 00  33 02 01 08 03  33 00 01 00 00  0e 08 ff 18 ff 28 ff 38 ff 0e 08 ff 38 ff 0e",
         // The same, traced.
-        "01 4000  02 80 00 00  12 82 01 00 22 81 02 00 0e 05 01 00 02 02 00 05 15 00 00 03 01 00 05 0e
+        "01 c000  02 80 00 00  12 82 01 00 22 81 02 00 0e 05 01 00 02 02 00 05 15 00 00 03 01 00 05 0e
          33 01 01 07 00 13 02 01 08 03 0d ff 0d ff 09 0a 19 0a 0c 02 0e 0b 00 13 01 01 09 00 0e",
         // Two shards, lanes moved one by one, a retained message, a shared subscription.
         "01 0000  02 80 00 00  0d ff 0d ff  12 82 01 00  0d ff 0d ff  22 80 02 00 0d ff 0d ff
@@ -122,8 +124,8 @@ pub(crate) fn broker() -> Vec<Vec<u8>> {
         // A full lane: publishers wait.
         "01 0000  02 80 00 00 12 80 01 00 22 82 02 00 0e 05 00 00 02 00 00 05 15 00 00 02 01 00 05 0e
          2f 04 00 00 ff 00 2f 04 00 00 ff 00 2f 04 01 01 ff 02 0d ff 0d ff 0e",
-        // Bytes of packets in parts, garbage, and what is not for clients to send.
-        "00 0000  00 00 01 05 100d00044d 01 0a 515454040200000001 63 01 04 82080001 01 06 0003 612f62 01 0e
+        // Bytes of packets in parts, garbage, and what is not for clients to send; logged.
+        "00 8000  00 00 01 05 100d00044d 01 0a 515454040200000001 63 01 04 82080001 01 06 0003 612f62 01 0e
          10 00 11 0f 10 0d 0004 4d515454 05 02 0000 00 0001 63 11 02 d000 20 00 21 03 474554",
         // The server ends.
         "01 0000  02 80 00 00 12 82 01 00 05 00 00 02 00 00 05 0f 07 0e",

@@ -5,21 +5,31 @@ mod packets;
 mod view;
 mod world;
 
-use std::mem;
+use std::{io, mem, sync::LazyLock};
 
 use ringmq::{
     base::QoS,
     codec::Version,
     config::{Limits, Policy},
 };
+use tracing::{Dispatch, Level, dispatcher};
 
 use self::world::World;
 use crate::input::Input;
 
 pub(crate) fn run(bytes: &[u8]) {
+    let bits = bytes.get(1..3).map_or(0, |bits| u16::from_be_bytes([bits[0], bits[1]]));
+    if bits & IS_LOGGED != 0 {
+        dispatcher::with_default(&LOG, || run_with(bits, bytes));
+    } else {
+        run_with(bits, bytes);
+    }
+}
+
+fn run_with(bits: u16, bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let shards = u16::from(input.u8() % 3) + 1;
-    let bits = input.u16();
+    input.u16();
     let policy = policy(bits);
     let retain_available = policy.limits.retain_available;
     let mut world = World::new(shards, &policy, bits & IS_TRACED != 0);
@@ -132,8 +142,13 @@ fn check_empty(world: &mut World, retain_available: bool, bytes: &[u8]) {
     }
 }
 
-/// The bit of the policy's bytes that has every publication traced.
+/// The bits of the policy's bytes that have every publication traced, and every log line written.
 const IS_TRACED: u16 = 1 << 14;
+const IS_LOGGED: u16 = 1 << 15;
+static LOG: LazyLock<Dispatch> = LazyLock::new(|| {
+    let log = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(io::sink);
+    Dispatch::new(log.finish())
+});
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
 const CLIENTS: usize = 5;
 const EXPIRY_SECS_MAX: u32 = 3_600;

@@ -86,7 +86,11 @@ impl World {
         let who = u32::from(detail % 8);
         match (operation / 4 % 8, filter.share_name()) {
             (0, _) => self.check_pages(detail, filter),
-            (1..=3, None) => self.subscribe(who, options(detail), filter),
+            (1 | 2, None) => self.subscribe(who, options(detail), filter),
+            (3, None) => (0..CROWD).for_each(|who| self.subscribe(who, options(detail), filter)),
+            (4, None) if detail & 0x80 != 0 => {
+                (0..CROWD).for_each(|who| self.unsubscribe(who, filter));
+            }
             (4, None) => self.unsubscribe(who, filter),
             (5 | 6, None) => {
                 self.index.add_shard(filter, ShardId(who as u16 + 1));
@@ -266,6 +270,9 @@ fn describe(options: &SubscriptionOptions) -> (u8, bool, bool, Option<NonZeroU32
 fn pattern(shared: &str) -> &str {
     shared.splitn(3, '/').nth(2).expect("$share/NAME/FILTER")
 }
+
+/// More sessions behind one filter than are searched one by one.
+const CROWD: u32 = 40;
 
 const fn session(who: u32) -> SessionKey {
     SessionKey { slot: who, generation: 0 }
