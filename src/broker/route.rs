@@ -422,8 +422,11 @@ impl Broker {
             return self.drop_too_large(key, delivery.qos, delivery.packet_id);
         }
         let bytes_max = *packet_bytes_max as usize;
+        // A client may keep a QoS 2 message unresolved until PUBREL, when the alias may be another's;
+        // MQTT.js 5.16 loses the topic so.
         let aliased = aliases_out
             .as_mut()
+            .filter(|_| delivery.qos < QoS::ExactlyOnce)
             .is_some_and(|aliases| append_aliased(aliases, delivery, self.now, bytes_max, output));
         let is_common = is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5);
         if !aliased && is_common {

@@ -110,6 +110,21 @@ fn an_alias_stands_beside_other_properties(broker: &Broker) {
     taker.expect("30 ( 0000 ( 23 0001 0b 07 26 'k' 'v' ) `a` )");
 }
 
+/// At QoS 2 the name goes along: clients that keep the message until PUBREL may not know the alias then.
+fn no_alias_at_qos_2(broker: &Broker) {
+    let mut taker = RawClient::connect(broker.port);
+    taker.send("10 ( 'MQTT' 05 02 0000 ( 22 0002 ) 'taker' )");
+    taker.expect_accepted();
+    taker.send("82 ( 0001 () '#' 02 )");
+    taker.expect("90 ( 0001 () 02 )");
+    let mut publisher = RawClient::v311(broker.port, "giver");
+    publisher.send("30 ( 'topic/1' `a` ) 34 ( 'topic/1' 0001 `b` ) 30 ( 'topic/1' `c` )");
+    publisher.expect("50 02 0001");
+    taker.expect("30 ( 'topic/1' ( 23 0001 ) `a` )");
+    taker.expect("34 ( 'topic/1' ???? () `b` )");
+    taker.expect("30 ( 0000 ( 23 0001 ) `c` )");
+}
+
 /// The operator's bound holds where it is lower than the client's, and can turn aliases off.
 fn the_configured_bound_holds(broker: &Broker) {
     let mut taker = subscriber(broker, "22 ffff");
@@ -126,5 +141,6 @@ on_one_and_four_shards! {
     aliases_end_with_the_connection;
     an_alias_never_makes_a_packet_too_large;
     an_alias_stands_beside_other_properties;
+    no_alias_at_qos_2;
     the_configured_bound_holds with "limits.client_topic_aliases_max=1";
 }

@@ -279,7 +279,7 @@ def reconnects(version, at):
 
 def message_properties(version, at):
     """What only 5.0 has, on messages."""
-    subscriber = Client(version, f"{at}-sub", values={"ReceiveMaximum": 3, "TopicAliasMaximum": 5})
+    subscriber = Client(version, f"{at}-sub", values={"ReceiveMaximum": 3})
     subscriber.subscribe(f"{at}/#", 2, values={"SubscriptionIdentifier": 7})
     subscriber.subscribe(f"{at}/a/+", 2, values={"SubscriptionIdentifier": 300_000})
     publisher = Client(version, f"{at}-pub")
