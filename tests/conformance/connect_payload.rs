@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Broker, RawClient, each, on_one_and_four_shards};
 
-/// MQTT-3.1.2-9, MQTT-3.1.2-11 to -13, MQTT-3.1.2-16 to -19, MQTT-3.1.3-1, MQTT-3.1.3-3,
+/// MQTT-3.1.2-3, MQTT-3.1.2-9, MQTT-3.1.2-11 to -13, MQTT-3.1.2-16 to -19, MQTT-3.1.3-1, MQTT-3.1.3-3,
 /// MQTT-3.1.4-1, 3.1.1:MQTT-3.1.2-9, 3.1.1:MQTT-3.1.2-11, 3.1.1:MQTT-3.1.2-13 to -15,
 /// 3.1.1:MQTT-3.1.2-18 to -22, 3.1.1:MQTT-3.1.3-3, 3.1.1:MQTT-3.1.4-1, 3.1.1:MQTT-3.2.2-6: fields
 /// that the flags do not announce, and flags without their field. 3.1.1 has no return code for it.
 fn fields_and_flags_have_to_agree(broker: &Broker) {
     let cases = [
+        ("reserved bit", "03", "'me'"),
+        ("bytes after the last field", "02", "'me' 'more'"),
         ("no Client Identifier", "02", ""),
         ("will topic and payload without flag", "02", "'me' 'w' 'x'"),
         ("Will QoS 1 without Will", "0a", "'me'"),
