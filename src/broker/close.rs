@@ -190,7 +190,7 @@ impl Broker {
     /// The session's deadline: its will is due, or it expires.
     pub(super) fn session_timer(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.timer_at = None;
+        self.timers.set(Timer::Session(key), &mut session.timer_at, None);
         if session.expires_at.is_some_and(|at| at <= self.now) {
             tracing::info!(client = %session.client, "session expired");
             return self.end_session(key);

@@ -203,6 +203,8 @@ impl Broker {
     /// is closed (MQTT-3.1.4-3).
     fn take_session(&mut self, client: &ClientId, clean_start: bool) -> (SessionKey, bool) {
         if let Some(key) = self.sessions.find(client.as_str()) {
+            // What is due comes first, even if its timer was not looked at yet (MQTT-3.1.3-9).
+            self.session_timer(key);
             if let Some(old) = self.sessions.get(key).and_then(|session| session.conn) {
                 self.close(old, Cause::TakenOver { clean_start });
             }

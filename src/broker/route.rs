@@ -345,6 +345,11 @@ impl Broker {
         grant: &Grant,
         is_fan_out: bool,
     ) -> Outcome {
+        // MQTT-3.3.2-5: between shards it may take long. An interval of 0 does not pass in no time.
+        if publication.message.expires_at.is_some_and(|at| at < self.now) {
+            self.count_session_drop(key, DropReason::Expired, grant.qos);
+            return Outcome::Dropped;
+        }
         let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
         let connection = session.conn.and_then(|conn| self.connections.get(conn));
         let Some(connection) = connection else {
