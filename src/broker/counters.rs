@@ -115,12 +115,23 @@ pub struct Summary {
     pub(super) sessions: usize,
     pub(super) retained: usize,
     pub(super) delayed: usize,
+    pub(super) filters: usize,
 }
 
 impl Summary {
     /// The counts.
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Retained messages whose home is this shard.
+    pub const fn retained(&self) -> usize {
+        self.retained
+    }
+
+    /// Topic Filters in this shard's copy of the index.
+    pub const fn filters(&self) -> usize {
+        self.filters
     }
 }
 

@@ -342,6 +342,7 @@ impl Broker {
             sessions: self.sessions.len(),
             retained: self.retained.len(),
             delayed: self.delayed.len(),
+            filters: self.index.len(),
         }
     }
 

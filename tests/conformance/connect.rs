@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Broker, RawClient, each, on_one_and_four_shards};
+use crate::common::{Broker, RawClient, on_one_and_four_shards};
 
 fn each_protocol_version_is_accepted(broker: &Broker) {
     for connect in [

@@ -1,5 +1,6 @@
-//! What a connected client does of its own accord: publish, subscribe,
-//! acknowledge late, and get into trouble.
+//! What a connected client does of its own accord: publish, subscribe and
+//! acknowledge late. A new operation is a method here that
+//! [`Client::act_connected`] (or, if it ends things, `trouble`) calls at random.
 
 use ringmq::{
     base::{PacketId, QoS},
@@ -11,15 +12,20 @@ use ringmq::{
 };
 
 use crate::{
+    book::Word,
     client::{Client, Outgoing, Request},
-    oracle::{Fate, Oracle, payload},
-    plan::Use,
+    message::{Message, message_number},
+    oracle::Oracle,
+    profile::any_qos,
     world::World,
 };
 
 impl Client {
     pub(crate) fn act_connected(&mut self, world: &mut World, oracle: &mut Oracle, calm: bool) {
-        if !calm && self.profile.troubles > 0 && world.random.chance(5) {
+        // One with nothing else to do does not wait long for the next trouble.
+        let has_work = self.profile.publishes > 0 || !self.acks.is_empty();
+        let percent = if has_work { 5 } else { 25 };
+        if !calm && self.profile.troubles > 0 && world.random.chance(percent) {
             self.profile.troubles -= 1;
             return self.get_into_trouble(world, oracle);
         }
@@ -27,85 +33,101 @@ impl Client {
         if !wanted.is_empty() && (calm || world.random.chance(self.profile.eagerness)) {
             self.subscribe(world, oracle, wanted);
         } else if world.random.chance(60) && self.can_publish() {
-            self.publish(world, oracle);
+            for _ in 0..world.random.range(1, self.profile.burst) {
+                self.publish(world, oracle);
+            }
         } else if !self.acks.is_empty() {
             let last = if self.profile.shuffles { self.acks.len() } else { 1 };
             let at = world.random.below(last);
-            self.acknowledge(world, at);
+            self.acknowledge(world, oracle, at);
         } else if world.random.chance(3) {
             self.send(world, &Packet::PingReq);
         }
     }
 
-    fn get_into_trouble(&mut self, world: &mut World, oracle: &mut Oracle) {
-        match world.random.below(8) {
-            0..=2 => self.cut(world, oracle),
-            3 => self.take_over(world, oracle),
-            4 => self.disconnect(world, oracle),
-            5 => {
-                let Some(link) = self.link else { return };
-                world.trace.note(|| format!("client {} closes", self.index));
-                world.close(link);
-                let after = world.random.chance(50).then_some(link);
-                self.lost(world, oracle, after);
-            }
-            6 if !self.profile.stays => {
-                self.resets = true;
-                self.cut(world, oracle);
-            }
-            7 if !self.profile.stays => self.unsubscribe(world, oracle),
-            _ => {}
-        }
-    }
-
     /// Filters that it wants and has not asked for.
     pub(crate) fn wanted_filters(&self) -> impl Iterator<Item = usize> {
-        let is_asked = |filter: &usize| {
-            self.requests.values().any(|request| match request {
-                Request::Subscribe(filters) => filters.contains(filter),
-                Request::Unsubscribe(leaving) => leaving == filter,
-            })
-        };
         let wanted = self.profile.filters.iter().copied();
-        wanted.filter(move |filter| !self.active.contains_key(filter) && !is_asked(filter))
+        wanted.filter(move |filter| !self.active.contains_key(filter) && !self.is_asking(*filter))
+    }
+
+    /// Whether a request about a filter is under way.
+    fn is_asking(&self, filter: usize) -> bool {
+        self.requests.values().any(|request| match request {
+            Request::Subscribe(filters) => filters.contains(&filter),
+            Request::Unsubscribe(leaving) => *leaving == filter,
+        })
+    }
+
+    /// Replaces a subscription that it has by one with other options.
+    pub(crate) fn subscribe_again(&mut self, world: &mut World, oracle: &Oracle) {
+        let Some(&filter) = self.active.keys().next() else { return };
+        if !self.is_asking(filter) {
+            self.subscribe(world, oracle, vec![filter]);
+        }
     }
 
     fn subscribe(&mut self, world: &mut World, oracle: &Oracle, mut wanted: Vec<usize>) {
         wanted.truncate(world.random.range(1, 3));
         let id = self.new_id();
-        let filters: Vec<_> = wanted
-            .iter()
-            .map(|&filter| SubscribeFilter {
-                filter: oracle.plan.filters[filter].text,
+        let identifier = (self.profile.identifies && world.random.chance(80)).then(|| {
+            self.next_identifier += 1;
+            self.next_identifier
+        });
+        let mut filters = Vec::new();
+        for &position in &wanted {
+            let filter = &oracle.plan.filters[position];
+            let options = self.draw_options(world);
+            self.subscriptions.add(filter, position, options, identifier);
+            filters.push(SubscribeFilter {
+                filter: filter.text,
                 qos: self.profile.sub_qos,
-                no_local: false,
-                retain_as_published: false,
-                retain_handling: RetainHandling::SendAtSubscribe,
-            })
-            .collect();
+                no_local: options.0,
+                retain_as_published: options.1,
+                retain_handling: options.2,
+            });
+        }
+        world.trace.note(|| format!("client {} subscribes {id} {filters:?}", self.index));
         let mut properties = PropertyBuf::new();
-        if self.profile.identifies {
-            properties.push(Property::SubscriptionIdentifier(wanted[0] as u32 + 1));
+        if let Some(identifier) = identifier {
+            properties.push(Property::SubscriptionIdentifier(identifier));
         }
         let mut bytes = Vec::new();
         let version = self.profile.version;
         encode_subscribe(version, id, properties.as_properties(), &filters, &mut bytes);
-        self.send_bytes(world, &bytes);
-        world.trace.note(|| format!("client {} subscribes {id} {wanted:?}", self.index));
-        self.asked.extend(&wanted);
+        self.send_bytes(world, Word::Other, &bytes);
         self.requests.insert(id, Request::Subscribe(wanted));
     }
 
-    fn unsubscribe(&mut self, world: &mut World, oracle: &Oracle) {
+    /// No Local, Retain As Published and Retain Handling.
+    fn draw_options(&self, world: &mut World) -> (bool, bool, RetainHandling) {
+        if !self.profile.is_choosy {
+            return (false, false, RetainHandling::SendAtSubscribe);
+        }
+        let handling = world.random.pick(&[
+            RetainHandling::SendAtSubscribe,
+            RetainHandling::SendIfNew,
+            RetainHandling::DoNotSend,
+        ]);
+        // MQTT-3.8.3-4.
+        let no_local = !self.profile.is_shared && world.random.chance(40);
+        (no_local, world.random.chance(40), handling)
+    }
+
+    pub(crate) fn unsubscribe(&mut self, world: &mut World, oracle: &Oracle) {
         let Some(&filter) = self.active.keys().next() else { return };
+        if self.is_asking(filter) {
+            return;
+        }
         self.active.remove(&filter);
+        self.subscriptions.leave(filter);
         self.has_unsubscribed = true;
         let id = self.new_id();
         let mut bytes = Vec::new();
         let text = oracle.plan.filters[filter].text;
         encode_unsubscribe(self.profile.version, id, Properties::EMPTY, &[text], &mut bytes);
-        self.send_bytes(world, &bytes);
-        world.trace.note(|| format!("client {} unsubscribes {id} {filter}", self.index));
+        self.send_bytes(world, Word::Other, &bytes);
+        world.trace.note(|| format!("client {} unsubscribes {id} {text}", self.index));
         self.requests.insert(id, Request::Unsubscribe(filter));
     }
 
@@ -118,18 +140,21 @@ impl Client {
     }
 
     fn publish(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if !self.can_publish() {
+            return;
+        }
         self.profile.publishes -= 1;
         let topic = world.random.pick(&self.profile.topics);
-        let (qos, retain) = match oracle.plan.topics[topic].purpose {
-            Use::Retained(qos) => (qos, true),
-            _ => (world.random.pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]), false),
+        let (qos, retain) = match oracle.plan.topics[topic].retained {
+            Some(qos) => (qos, true),
+            None => (any_qos(&mut world.random), false),
         };
-        let fate = if qos == QoS::AtMostOnce { Fate::Certain } else { Fate::Pending };
-        let mut message = self.message(world, topic, qos, retain, fate);
+        let of = (self.index, &self.profile);
+        let mut message = Message::new(&mut world.random, &oracle.plan, of, (topic, qos, retain));
         message.is_clear = retain && world.random.chance(10);
-        let number = oracle.publish(message);
+        message.first_sent = world.step;
+        let number = oracle.add(message);
         if qos == QoS::AtMostOnce {
-            self.qos0_sent.push(number);
             self.send_publish(world, oracle, number, None, false);
         } else {
             let id = self.new_id();
@@ -141,26 +166,29 @@ impl Client {
     pub(crate) fn send_publish(
         &mut self,
         world: &mut World,
-        oracle: &Oracle,
+        oracle: &mut Oracle,
         number: usize,
         packet_id: Option<PacketId>,
         dup: bool,
     ) {
+        oracle.sent(number, world.now);
         let message = &oracle.messages[number];
         let name = &oracle.plan.topics[message.topic].name;
         let mut properties = PropertyBuf::new();
         let mut topic = Some(TopicName::parse(name).unwrap());
-        if self.profile.version == Version::V5 && message.topic < self.alias_max && !dup {
-            properties.push(Property::TopicAlias(message.topic as u16 + 1));
-            if !self.aliases.insert(message.topic) {
-                topic = None;
+        if self.profile.version == Version::V5 {
+            if let Some(secs) = message.expiry_secs {
+                properties.push(Property::MessageExpiryInterval(secs));
+            }
+            message.push_properties(number, &mut properties);
+            if message.topic < self.alias_max && !dup {
+                properties.push(Property::TopicAlias(message.topic as u16 + 1));
+                if !self.aliases.insert(message.topic) {
+                    topic = None;
+                }
             }
         }
-        let bytes = match message.is_clear {
-            true => Vec::new(),
-            false => payload(number, self.profile.payload_bytes),
-        };
-        world.trace.note(|| format!("client {} sends {number} {message:?}", self.index));
+        world.trace.note(|| format!("client {} sends {number} {name} {message:?}", self.index));
         let publish = Publish {
             dup,
             qos: message.qos,
@@ -168,17 +196,29 @@ impl Client {
             topic,
             packet_id,
             properties: properties.as_properties(),
-            payload: &bytes,
+            payload: &message.payload(number),
         };
-        self.send(world, &Packet::Publish(publish));
+        self.send_as(world, Word::Publish(number), &Packet::Publish(publish));
     }
 
-    fn acknowledge(&mut self, world: &mut World, at: usize) {
+    fn acknowledge(&mut self, world: &mut World, oracle: &mut Oracle, at: usize) {
         let ack = self.acks.remove(at);
-        if let Packet::PubAck(done) | Packet::PubComp(done) = &ack {
-            self.counted.remove(&done.packet_id);
-            self.in_use.remove(&done.packet_id);
+        let done = match &ack {
+            Packet::PubAck(done) | Packet::PubComp(done) => Some(done.packet_id),
+            Packet::PubRec(refusal) if refusal.reason.is_error() => {
+                let start = self.in_use.get(&refusal.packet_id);
+                let number = start.and_then(|start| message_number(start));
+                oracle.refused.extend(number.map(|number| (self.index, number)));
+                self.received.remove(&refusal.packet_id);
+                Some(refusal.packet_id)
+            }
+            _ => None,
+        };
+        if let Some(id) = done {
+            self.counted.remove(&id);
+            self.in_use.remove(&id);
         }
+        world.trace.note(|| format!("client {} acknowledges {ack:?}", self.index));
         self.send(world, &ack);
     }
 

@@ -1,20 +1,22 @@
-//! A simulated MQTT client: what it does of its own accord, and what it
-//! remembers. How it answers packets is in `protocol`.
+//! A simulated MQTT client: how it comes and goes, and what it remembers. How
+//! it answers packets is in `protocol`, what it does of its own accord in
+//! `behavior`, and how it gets into trouble in `trouble`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
     base::{PacketId, QoS, Time},
-    codec::{
-        Connect, Disconnect, Packet, Properties, Property, PropertyBuf, ReasonCode, Version, Will,
-    },
+    codec::{Connect, Packet, Property, PropertyBuf, Version, Will},
     topic::TopicName,
 };
 
 use crate::{
+    book::{self, Hello, Word},
     link::{LinkId, Place},
-    oracle::{Fate, Message, Oracle, payload},
-    plan::Profile,
+    message::Message,
+    oracle::Oracle,
+    profile::Profile,
+    subscriptions::Subscriptions,
     world::World,
 };
 
@@ -28,11 +30,10 @@ pub(crate) enum State {
     },
     Connecting,
     Connected,
+    /// Has sent what no client may send, and waits for the broker to say so.
+    Offending,
     /// Has sent DISCONNECT and waits for the broker to close.
-    Closing {
-        since: Time,
-        with_will: bool,
-    },
+    Closing,
 }
 
 /// A publication of the client at QoS > 0 that is not through.
@@ -58,18 +59,24 @@ pub(crate) struct Client {
     pub(crate) state: State,
     pub(crate) link: Option<LinkId>,
     pub(crate) input: Vec<u8>,
+    /// A connection that it has taken over from, and what has come of a packet on it.
+    pub(crate) displaced: Option<(LinkId, Vec<u8>)>,
+    /// The broker has said why it ends the connection; or the displaced one.
+    pub(crate) is_told: bool,
+    pub(crate) displaced_is_told: bool,
     /// Step of its last CONNACK.
     pub(crate) connected_at: u64,
-    /// Filters whose SUBACK has come, and the step when it did.
+    /// Session Expiry Interval of the last CONNECT.
+    pub(crate) asked_expiry_secs: u32,
+    /// Whether the session of the last connection that was accepted was not to outlive it.
+    pub(crate) ended_with_connection: bool,
+    /// Which session its state belongs to.
+    pub(crate) serial: Option<u64>,
+    /// Filters whose SUBACK has come, and the step when it first did.
     pub(crate) active: BTreeMap<usize, u64>,
-    /// Filters that it has ever asked for.
-    pub(crate) asked: BTreeSet<usize>,
+    pub(crate) subscriptions: Subscriptions,
     /// Whether a subscription has ever ended.
     pub(crate) has_unsubscribed: bool,
-    /// The broker has confirmed a session that must be there next time.
-    pub(crate) session_known: bool,
-    /// The session outlives this connection.
-    pub(crate) session_lasts: bool,
     /// Its publications match no subscription.
     pub(crate) expects_nobody: bool,
     /// It will not connect again.
@@ -80,7 +87,7 @@ pub(crate) struct Client {
     pub(crate) requests: BTreeMap<PacketId, Request>,
     /// QoS 2 identifiers received and not released.
     pub(crate) received: BTreeSet<PacketId>,
-    /// Identifiers of the broker in use, with their message.
+    /// Identifiers of the broker in use, with the start of their payload.
     pub(crate) in_use: BTreeMap<PacketId, Vec<u8>>,
     /// PUBLISHes of this connection that count against Receive Maximum.
     pub(crate) counted: BTreeSet<PacketId>,
@@ -89,14 +96,11 @@ pub(crate) struct Client {
     /// Receive Maximum and Topic Alias Maximum of the broker.
     pub(crate) quota: usize,
     pub(crate) alias_max: usize,
-    /// Topics whose alias the broker knows.
+    /// Topics whose alias the broker knows, and topics by the broker's aliases.
     pub(crate) aliases: BTreeSet<usize>,
-    /// QoS 0 messages of this connection.
-    pub(crate) qos0_sent: Vec<usize>,
+    pub(crate) broker_aliases: BTreeMap<u16, String>,
     pub(crate) next_id: PacketId,
-    /// Will of this connection; one that waits out its delay since a time.
-    will: Option<usize>,
-    delayed_will: Option<(usize, Time)>,
+    pub(crate) next_identifier: u32,
 }
 
 impl Client {
@@ -107,12 +111,16 @@ impl Client {
             state: State::Idle { at, after: None },
             link: None,
             input: Vec::new(),
+            displaced: None,
+            is_told: false,
+            displaced_is_told: false,
             connected_at: 0,
+            asked_expiry_secs: 0,
+            ended_with_connection: false,
+            serial: None,
             active: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            subscriptions: Subscriptions::default(),
             has_unsubscribed: false,
-            session_known: false,
-            session_lasts: false,
             expects_nobody: false,
             has_left: false,
             resets: false,
@@ -125,11 +133,17 @@ impl Client {
             quota: 0,
             alias_max: 0,
             aliases: BTreeSet::new(),
-            qos0_sent: Vec::new(),
+            broker_aliases: BTreeMap::new(),
             next_id: PacketId::FIRST,
-            will: None,
-            delayed_will: None,
+            next_identifier: 1,
         }
+    }
+
+    /// One that takes no part at all.
+    pub(crate) fn make_absent(&mut self) {
+        self.has_left = true;
+        self.profile.publishes = 0;
+        self.profile.troubles = 0;
     }
 
     /// Whether [`Client::act`] has something to do. When `calm`, troubles are over.
@@ -148,7 +162,7 @@ impl Client {
                         || self.wanted_filters().next().is_some()
                         || !calm && self.profile.troubles > 0)
             }
-            State::Closing { .. } => false,
+            State::Offending | State::Closing => false,
         }
     }
 
@@ -161,50 +175,53 @@ impl Client {
     pub(crate) fn act(&mut self, world: &mut World, oracle: &mut Oracle, calm: bool) {
         match self.state {
             State::Idle { .. } => self.connect(world, oracle, calm),
-            State::Connecting if !calm && world.random.chance(2) => self.cut(world, oracle),
+            State::Connecting if !calm && world.random.chance(2) => self.cut(world),
             State::Connected => self.act_connected(world, oracle, calm),
-            State::Connecting | State::Closing { .. } => {}
+            State::Connecting | State::Offending | State::Closing => {}
         }
     }
 
     fn connect(&mut self, world: &mut World, oracle: &mut Oracle, calm: bool) {
-        let link = world.connect();
-        let Profile { version, persistent, keep_alive_secs, .. } = self.profile;
-        let clean_start =
-            self.resets || !persistent && (version < Version::V5 || world.random.chance(50));
-        if self.resets {
-            self.forget_session(oracle);
-        }
-        // Before 5.0 a clean session ends with its connection.
-        self.session_lasts = persistent && !(clean_start && version < Version::V5);
-        let mut properties = PropertyBuf::new();
-        if version == Version::V5 {
-            if persistent {
-                properties.push(Property::SessionExpiryInterval(u32::MAX));
-            }
-            properties.push(Property::ReceiveMaximum(self.profile.receive_maximum));
-        }
         let plan = oracle.plan.clone();
-        let will = self.profile.will;
-        self.will = will.map(|will| {
-            let fate = if keep_alive_secs > 0 { Fate::Unknown } else { Fate::Deleted };
-            oracle.publish(self.message(world, will.topic, will.qos, false, fate))
-        });
-        let will_payload = payload(self.will.unwrap_or_default(), 4);
+        let Profile { version, expiry_secs, is_fickle, .. } = self.profile;
+        let is_v5 = version == Version::V5;
+        let anew = expiry_secs == 0 && (!is_v5 || world.random.chance(50));
+        let clean_start = self.resets || anew;
+        self.asked_expiry_secs = match is_v5 {
+            true if is_fickle && world.random.chance(40) => world.random.pick(&EXPIRIES_SECS),
+            true => expiry_secs,
+            false if clean_start => 0,
+            false => u32::MAX,
+        };
+        let mut properties = PropertyBuf::new();
+        if is_v5 {
+            self.connect_properties(&mut properties);
+        }
+        let will = self.add_will(world, oracle);
         let mut will_properties = PropertyBuf::new();
-        if let Some(will) = will.filter(|will| will.delay_secs > 0) {
-            will_properties.push(Property::WillDelayInterval(will.delay_secs));
+        let mut will_payload = Vec::new();
+        if let (Some(number), Some(will)) = (will, self.profile.will) {
+            let message = &oracle.messages[number];
+            will_payload = message.payload(number);
+            if is_v5 {
+                message.push_properties(number, &mut will_properties);
+                let expiry = message.expiry_secs.map(Property::MessageExpiryInterval);
+                let delay = Some(will.delay_secs).filter(|secs| *secs > 0);
+                let delay = delay.map(Property::WillDelayInterval);
+                expiry.into_iter().chain(delay).for_each(|one| will_properties.push(one));
+            }
         }
         let name = self.profile.name.clone();
+        let keep_alive_secs = if calm { 0 } else { self.profile.keep_alive_secs };
         let connect = Connect {
             version,
             clean_start,
-            keep_alive_secs: if calm { 0 } else { keep_alive_secs },
+            keep_alive_secs,
             client_id: &name,
             properties: properties.as_properties(),
-            will: will.map(|will| Will {
+            will: self.profile.will.map(|will| Will {
                 qos: will.qos,
-                retain: false,
+                retain: will.retain,
                 topic: TopicName::parse(&plan.topics[will.topic].name).unwrap(),
                 properties: will_properties.as_properties(),
                 payload: &will_payload,
@@ -212,60 +229,63 @@ impl Client {
             user_name: None,
             password: None,
         };
-        world.trace.note(|| format!("client {} connects: {connect:?}", self.index));
-        self.link = Some(link);
+        world.trace.note(|| format!("client {} connects: will {will:?}, {connect:?}", self.index));
+        let hello = Hello {
+            clean_start,
+            expiry_secs: self.asked_expiry_secs,
+            keep_alive_secs,
+            will: will
+                .zip(self.profile.will)
+                .map(|(message, plan)| book::Will { message, delay_secs: plan.delay_secs }),
+        };
+        self.link = Some(world.connect(self.index));
         self.state = State::Connecting;
-        self.send(world, &Packet::Connect(connect));
+        self.is_told = false;
+        self.send_as(world, Word::Connect(hello), &Packet::Connect(connect));
         if world.random.chance(20) {
             // Nothing keeps a client from sending on before CONNACK.
             self.send(world, &Packet::PingReq);
         }
     }
 
-    pub(crate) fn cut(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let Some(link) = self.link else { return };
-        world.trace.note(|| format!("client {} is cut", self.index));
-        world.cut(link);
-        world.ignore(link);
-        // A CONNECT that is under way must not overtake the next one.
-        let waits = self.state == State::Connecting || world.random.chance(30);
-        self.lost(world, oracle, waits.then_some(link));
+    /// Draws the will of the next connection; returns its number.
+    fn add_will(&self, world: &mut World, oracle: &mut Oracle) -> Option<usize> {
+        let will = self.profile.will?;
+        let of = (self.index, &self.profile);
+        let about = (will.topic, will.qos, will.retain);
+        let mut message = Message::new(&mut world.random, &oracle.plan, of, about);
+        message.expiry_secs = will.message_expiry_secs;
+        Some(oracle.add(message))
     }
 
-    /// Connects anew while the broker still thinks that it is connected.
-    pub(crate) fn take_over(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let Some(link) = self.link else { return };
-        world.trace.note(|| format!("client {} goes to take over", self.index));
-        world.ignore(link);
-        self.lost(world, oracle, None);
-    }
-
-    pub(crate) fn disconnect(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let with_will = self.profile.version == Version::V5 && world.random.chance(30);
-        let reason = match with_will {
-            true => ReasonCode::DisconnectWithWillMessage,
-            false => ReasonCode::NormalDisconnection,
-        };
-        world.trace.note(|| format!("client {} disconnects: {reason}", self.index));
-        self.send(world, &Packet::Disconnect(Disconnect { reason, properties: Properties::EMPTY }));
-        if let Some(will) = self.will.filter(|_| with_will) {
-            oracle.messages[will].fate = Fate::Unknown;
+    fn connect_properties(&self, properties: &mut PropertyBuf) {
+        if self.asked_expiry_secs > 0 {
+            properties.push(Property::SessionExpiryInterval(self.asked_expiry_secs));
         }
-        self.state = State::Closing { since: world.now, with_will };
+        properties.push(Property::ReceiveMaximum(self.profile.receive_maximum));
+        if self.profile.alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(self.profile.alias_maximum));
+        }
+        if let Some(bytes) = self.profile.packet_bytes_max {
+            properties.push(Property::MaximumPacketSize(bytes));
+        }
     }
 
     /// Comes back once more without any session, and wants nothing.
-    pub(crate) fn restart(&mut self, world: &mut World, oracle: &mut Oracle) {
-        self.profile.persistent = false;
-        self.session_lasts = false;
+    pub(crate) fn restart(&mut self, world: &mut World) {
+        self.profile.expiry_secs = 0;
+        self.profile.is_fickle = false;
         self.profile.filters.clear();
         self.profile.will = None;
         self.resets = true;
-        self.take_over(world, oracle);
+        self.take_over(world);
     }
 
     /// Publishes once more, now that nobody is subscribed to anything.
     pub(crate) fn find_nobody(&mut self) {
+        if self.has_left {
+            return;
+        }
         self.expects_nobody = true;
         self.profile.topics = vec![0];
         self.profile.publishes = usize::from(self.profile.version == Version::V5);
@@ -280,113 +300,49 @@ impl Client {
             && self.received.is_empty()
     }
 
-    /// Goes for good.
-    pub(crate) fn leave(&mut self, world: &mut World, oracle: &mut Oracle) {
-        self.has_left = true;
-        self.disconnect(world, oracle);
-    }
-
-    /// The connection has ended, or is of no use any more.
-    pub(crate) fn lost(&mut self, world: &mut World, oracle: &mut Oracle, after: Option<LinkId>) {
-        let state = self.state;
-        let is_graceful = matches!(state, State::Closing { .. });
-        for number in std::mem::take(&mut self.qos0_sent) {
-            if !is_graceful {
-                oracle.messages[number].fate = Fate::Unknown;
-            }
-        }
-        self.settle_will(world, oracle, state);
+    /// The connection has ended, or is of no use any more. What is known of the
+    /// session stays until CONNACK tells whether the broker knows it, too.
+    pub(crate) fn lost(&mut self, world: &mut World, after: Option<LinkId>) {
         self.link = None;
         self.input.clear();
         self.requests.clear();
         self.counted.clear();
         self.acks.clear();
         self.aliases.clear();
-        if !self.session_lasts {
-            self.forget_session(oracle);
-        }
+        self.broker_aliases.clear();
         let pause = if world.random.chance(60) { 0 } else { world.random.below(8000) };
         self.state = State::Idle { at: world.now.plus_millis(pause as u64), after };
     }
 
-    /// What becomes of the will now that the connection is lost.
-    fn settle_will(&mut self, world: &World, oracle: &mut Oracle, state: State) {
-        let (Some(number), Some(plan)) = (self.will.take(), self.profile.will) else { return };
-        let lost_at = match state {
-            State::Closing { with_will: false, .. } => return,
-            State::Closing { since, .. } => since,
-            _ => world.now,
-        };
-        let fate = &mut oracle.messages[number].fate;
-        if state == State::Connecting {
-            // Whether the broker took the CONNECT decides over the old will, too.
-            *fate = Fate::Unknown;
-            self.delayed_will = None;
-        } else if plan.delay_secs == 0 || !self.session_lasts {
-            *fate = Fate::Certain;
-        } else {
-            *fate = Fate::Unknown;
-            self.delayed_will = Some((number, lost_at));
-        }
-    }
-
-    /// The client is connected again: has the old will been deleted?
-    pub(crate) fn settle_delayed_will(&mut self, world: &World, oracle: &mut Oracle, is_new: bool) {
-        let Some((number, lost_at)) = self.delayed_will.take() else { return };
-        let delay_secs = self.profile.will.map_or(0, |will| will.delay_secs);
-        if is_new {
-            oracle.messages[number].fate = Fate::Certain;
-        } else if self.profile.keep_alive_secs == 0
-            && world.now < lost_at.plus_secs(u64::from(delay_secs))
-        {
-            oracle.messages[number].fate = Fate::Deleted;
-        }
-    }
-
     /// Nothing of the session is left, here or at the broker.
-    pub(crate) fn forget_session(&mut self, oracle: &mut Oracle) {
-        for outgoing in self.outgoing.drain(..).filter(|outgoing| !outgoing.released) {
-            oracle.messages[outgoing.message].fate = Fate::Unknown;
-        }
-        self.session_known = false;
-        self.has_unsubscribed |= !self.asked.is_empty();
+    pub(crate) fn forget_session(&mut self, step: u64) {
+        self.has_unsubscribed |= !self.subscriptions.0.is_empty();
+        self.outgoing.clear();
         self.active.clear();
+        self.subscriptions.end(None, step);
         self.received.clear();
         self.in_use.clear();
     }
 
-    pub(crate) fn message(
-        &self,
-        world: &World,
-        topic: usize,
-        qos: QoS,
-        retain: bool,
-        fate: Fate,
-    ) -> Message {
-        Message {
-            publisher: self.index,
-            topic,
-            qos,
-            retain,
-            is_clear: false,
-            first_sent: world.step,
-            attempts: 1,
-            fate,
-        }
+    pub(crate) fn send(&mut self, world: &mut World, packet: &Packet<'_>) {
+        self.send_as(world, Word::Other, packet);
     }
 
-    pub(crate) fn send(&mut self, world: &mut World, packet: &Packet<'_>) {
+    pub(crate) fn send_as(&mut self, world: &mut World, word: Word, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.profile.version, &mut bytes);
-        self.send_bytes(world, &bytes);
+        self.send_bytes(world, word, &bytes);
     }
 
-    pub(crate) fn send_bytes(&mut self, world: &mut World, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, world: &mut World, word: Word, bytes: &[u8]) {
         if let Some(link) = self.link {
-            world.write(link, bytes);
+            world.write(link, word, bytes);
         }
     }
 }
 
 /// Bytes on the way to the broker above which a client waits.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// What a fickle client asks for, at either end of a connection.
+pub(crate) const EXPIRIES_SECS: [u32; 5] = [0, 1, 3, 20, u32::MAX];

@@ -11,6 +11,7 @@ use ringmq::{
 };
 
 use crate::{
+    book::Word,
     link::{LinkId, Place},
     plan,
     random::Random,
@@ -47,7 +48,7 @@ impl Pair {
             let mut bytes = Vec::new();
             let none = Properties::EMPTY;
             encode_subscribe(Version::V311, PacketId::FIRST, none, &[filter], &mut bytes);
-            world.write(link, &bytes);
+            world.write(link, Word::Other, &bytes);
         }
         run(&mut world);
         Self { world, publishers, subscribers }
@@ -150,7 +151,7 @@ fn a_publisher_that_leaves_while_it_waits_is_forgotten() {
 /// A client whose home is that shard.
 pub(crate) fn connect(world: &mut World, shard: ShardId, role: &str) -> LinkId {
     for attempt in 0.. {
-        let link = world.connect_to(shard);
+        let link = world.connect_to(shard, NOBODY);
         world.links[link].room = usize::MAX;
         let connect = Connect {
             version: Version::V311,
@@ -176,7 +177,7 @@ pub(crate) fn connect(world: &mut World, shard: ShardId, role: &str) -> LinkId {
 pub(crate) fn send(world: &mut World, link: LinkId, packet: &Packet<'_>) {
     let mut bytes = Vec::new();
     packet.encode(Version::V311, &mut bytes);
-    world.write(link, &bytes);
+    world.write(link, Word::Other, &bytes);
 }
 
 /// Lets the machine run, in any order, until nothing can happen.
@@ -197,3 +198,5 @@ pub(crate) fn run(world: &mut World) {
 
 pub(crate) const CHUNK_MAX: usize = 16 * 1024;
 const STEPS_MAX: usize = 500_000;
+/// No client of the book.
+const NOBODY: usize = usize::MAX;

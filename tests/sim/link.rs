@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use ringmq::base::{ConnId, ShardId};
+use ringmq::base::{ConnId, ShardId, Time};
+
+use crate::book::Word;
 
 pub(crate) type LinkId = usize;
 
@@ -17,8 +19,32 @@ pub(crate) enum Place {
     Gone,
 }
 
+impl Place {
+    pub(crate) fn shard(self) -> Option<ShardId> {
+        match self {
+            Self::Shard(shard, _) => Some(shard),
+            Self::Lane | Self::Gone => None,
+        }
+    }
+}
+
+/// When the broker has made some of its output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    /// How much output there was with it.
+    end: u64,
+    /// Not before.
+    pub(crate) since: Time,
+    /// Not after.
+    pub(crate) until: Time,
+}
+
 pub(crate) struct Link {
+    /// Which client has opened it, and how many it had opened before.
+    pub(crate) owner: (usize, usize),
     pub(crate) place: Place,
+    /// The last shard that it was on.
+    pub(crate) home: ShardId,
     /// Sent by the client, not yet received by the shell.
     pub(crate) inbound: VecDeque<u8>,
     /// Sent by the shell, not yet read by the client.
@@ -44,12 +70,25 @@ pub(crate) struct Link {
     /// Steps until which either side is not scheduled.
     pub(crate) receives_from: u64,
     pub(crate) reads_from: u64,
+    /// Bytes that the client has sent, and those that its broker has received.
+    pub(crate) written: u64,
+    pub(crate) heard: u64,
+    /// What the client has said and the broker not yet heard; where each word ends.
+    pub(crate) words: VecDeque<(u64, Word)>,
+    /// Bytes that the broker has put out, and those that the client has read.
+    put_out: u64,
+    read: u64,
+    stamps: VecDeque<Stamp>,
+    /// All output from before was taken.
+    pub(crate) empty_at: Time,
 }
 
 impl Link {
-    pub(crate) fn new(place: Place, room: usize) -> Self {
+    pub(crate) fn new(owner: (usize, usize), place: Place, room: usize) -> Self {
         Self {
+            owner,
             place,
+            home: ShardId(0),
             inbound: VecDeque::new(),
             outbound: VecDeque::new(),
             room,
@@ -64,7 +103,49 @@ impl Link {
             dirty: false,
             receives_from: 0,
             reads_from: 0,
+            written: 0,
+            heard: 0,
+            words: VecDeque::new(),
+            put_out: 0,
+            read: 0,
+            stamps: VecDeque::new(),
+            empty_at: Time::default(),
         }
+    }
+
+    /// The client says something.
+    pub(crate) fn say(&mut self, word: Word, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
+        if !self.severed {
+            self.inbound.extend(bytes);
+            self.words.push_back((self.written, word));
+        }
+    }
+
+    /// The next word that the broker has received to its end.
+    pub(crate) fn next_heard(&mut self) -> Option<Word> {
+        let (end, _) = self.words.front()?;
+        if *end > self.heard {
+            return None;
+        }
+        self.words.pop_front().map(|(_, word)| word)
+    }
+
+    /// The broker gives output that it has made from `since` on.
+    pub(crate) fn stamp(&mut self, bytes: usize, since: Time, until: Time) {
+        if bytes > 0 {
+            self.put_out += bytes as u64;
+            self.stamps.push_back(Stamp { end: self.put_out, since, until });
+        }
+    }
+
+    /// The client has understood so many bytes; tells when they were made.
+    pub(crate) fn understood(&mut self, bytes: usize) -> Stamp {
+        while self.stamps[0].end <= self.read {
+            self.stamps.pop_front();
+        }
+        self.read += bytes as u64;
+        self.stamps[0]
     }
 
     /// Whether nothing can happen on it any more.

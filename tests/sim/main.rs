@@ -2,88 +2,85 @@
 //! between them, clients on a bad network, and rules that must hold whatever
 //! happens. A failing interleaving is a seed.
 //!
-//! `RINGMQ_SIM_SEED=7 cargo test --test sim` replays one seed and prints all
-//! that happens. `RINGMQ_SIM_SEEDS=100000 cargo test --test sim` tries many.
+//! - `cargo test --test sim` runs [`SEEDS`] seeds.
+//! - `RINGMQ_SIM_SEEDS=1000000 cargo test --release --test sim -- --nocapture`
+//!   runs many, and tells every ten seconds how far it is. `RINGMQ_SIM_FIRST=1000000`
+//!   starts at another seed than 0.
+//! - `RINGMQ_SIM_SEED=7 cargo test --test sim -- --nocapture` replays one and
+//!   prints all that happens.
+//!
+//! A seed that fails is shrunk: the report has the violated rule, the command
+//! that replays the seed, and the last events of the smallest part of it that
+//! violates the same rule.
+//!
+//! How it fits together: `plan` and `profile` draw what a simulation is about;
+//! `sim` picks one event after another; `world`, `shell` and `link` are the machine
+//! around the brokers; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
+//! are the clients; `book` knows what the sessions and wills must be, `oracle`, `message` and
+//! `complete` what must become of messages; `script` and `shrink` make a failure small.
+//!
+//! The rules, by the numbers in the reports:
+//!
+//! 1. One publisher's messages to one topic come in order.
+//! 2. What is due comes: QoS 1 at least once, QoS 2 once. What is dropped is counted.
+//! 3. Nothing comes more often than it was published.
+//! 4. After SUBACK a subscription is in force everywhere.
+//! 5. The retained message is the last one, for new subscribers and old ones.
+//! 6. One member of a shared subscription gets a message.
+//! 7. Sessions, their expiry and the wills are as the book has them.
+//! 8. Nobody passes what the other side has announced, and output is bounded.
+//! 9. All comes to rest, with nothing open.
+//! 10. Nothing is left when all sessions have ended.
+//! 11. No Local, Retain As Published, Retain Handling and Subscription Identifiers of a delivery
+//!     follow from the subscriptions.
+//! 12. What has expired is not sent, and the interval told is what was left.
+//! 13. Payload and properties travel unchanged.
+//! 14. The broker ends a connection for a reason, and gives this one.
+//!
+//! A new operation is a line in `profile` that says which clients do it, a method in
+//! `behavior` (or `trouble`) that does it, and a rule that can fail.
 
 mod behavior;
+mod book;
 mod client;
+mod complete;
 mod directed;
 mod link;
+mod message;
 mod oracle;
 mod plan;
+mod profile;
 mod protocol;
 mod random;
 mod requests;
+mod runner;
+mod script;
 mod shell;
+mod shrink;
 mod sim;
+mod subscriptions;
 mod trace;
+mod trouble;
 mod world;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-    time::Instant,
-};
-
-use crate::{trace::Trace, world::Stats};
+use crate::{script::Case, trace::Trace};
 
 #[test]
 fn no_interleaving_breaks_a_rule() {
     if let Some(seed) = number_from_env("RINGMQ_SIM_SEED") {
-        let stats = sim::run(seed, Trace::kept(true));
+        let stats = sim::run(&Case::of_seed(seed), Trace::kept(true), None);
         eprintln!("seed {seed}: {stats:?}");
         return;
     }
-    let seeds = number_from_env("RINGMQ_SIM_SEEDS").unwrap_or(SEEDS);
     for seed in ONCE_FAILED {
-        sim::run(seed, Trace::kept(false));
+        runner::run_seeds(seed, 1);
     }
-    let start = Instant::now();
-    let (total, failed) = run_all(seeds);
-    let seconds = start.elapsed().as_secs_f64();
-    eprintln!("{seeds} seeds in {seconds:.1} s: {total:?}");
-    if let Some(seed) = failed {
-        replay(seed);
+    let first = number_from_env("RINGMQ_SIM_FIRST").unwrap_or(0);
+    let seeds = number_from_env("RINGMQ_SIM_SEEDS").unwrap_or(SEEDS);
+    let total = runner::run_seeds(first, seeds);
+    if seeds >= SEEDS {
+        total.assert_all_was_met();
     }
-    assert!(total.moves > 0 && total.cuts > 0 && total.resumes > 0, "{total:?}");
-}
-
-/// Runs the seeds from 0 on all CPUs; tells the first that fails.
-fn run_all(seeds: u64) -> (Stats, Option<u64>) {
-    let next = AtomicU64::new(0);
-    let first_failed = AtomicU64::new(u64::MAX);
-    let total = Mutex::new(Stats::default());
-    let work = || loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= seeds || first_failed.load(Ordering::Relaxed) < seed {
-            return;
-        }
-        match catch_unwind(AssertUnwindSafe(|| sim::run(seed, Trace::default()))) {
-            Ok(stats) => total.lock().unwrap().add(&stats),
-            Err(_) => _ = first_failed.fetch_min(seed, Ordering::Relaxed),
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-    });
-    let failed = first_failed.into_inner();
-    (total.into_inner().unwrap(), (failed < u64::MAX).then_some(failed))
-}
-
-/// Runs a failed seed again and tells what led to the failure.
-fn replay(seed: u64) {
-    let trace = Trace::kept(false);
-    let result = catch_unwind(AssertUnwindSafe(|| sim::run(seed, trace.clone())));
-    let Err(cause) = result else { panic!("seed {seed} failed once only: not deterministic") };
-    let text = cause.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(cause.downcast_ref::<&str>().copied()).unwrap_or_default();
-    panic!("seed {seed}: {text}\nlast events:\n{}", trace.last_lines());
 }
 
 fn number_from_env(name: &str) -> Option<u64> {
@@ -91,9 +88,9 @@ fn number_from_env(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
-/// Enough to meet every rule in a plain `cargo test`.
-const SEEDS: u64 = 1_000;
+/// What a plain `cargo test` has time for.
+const SEEDS: u64 = 10_000;
 
-/// Beyond those, seeds that have found something: all members that a message for a shared subscription was
-/// passed on to had left in turn.
-const ONCE_FAILED: [u64; 1] = [4683];
+/// Seeds that have found something, before all others: a session that was resumed after its end
+/// because its timer had not been looked at, and messages that expired on their way between shards.
+const ONCE_FAILED: [u64; 2] = [1, 2];

@@ -3,12 +3,17 @@
 
 use ringmq::{
     base::{PacketId, QoS},
-    codec::{Ack, Packet, Properties, Property, Publish, ReasonCode, Version, decode, next_frame},
+    codec::{
+        Ack, ConnAck, Packet, Properties, Property, Publish, ReasonCode, Version, decode,
+        next_frame,
+    },
 };
 
 use crate::{
     client::{Client, Outgoing, Request, State},
-    oracle::{Fate, Oracle, Received},
+    link::{LinkId, Stamp},
+    message::Told,
+    oracle::{Oracle, Received},
     world::World,
 };
 
@@ -17,15 +22,18 @@ impl Client {
     pub(crate) fn read(&mut self, world: &mut World, oracle: &mut Oracle) {
         let Some(link) = self.link else { return };
         let bytes = world.read(link);
-        if let State::Closing { .. } = self.state {
+        if self.state == State::Closing {
             return;
         }
         self.input.extend(bytes);
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
         while let Some(frame) = next_frame(rest, u32::MAX).expect("a frame from the broker") {
+            let made = world.links[link].understood(frame.len);
+            let bytes_max = self.profile.packet_bytes_max.unwrap_or(u32::MAX);
+            assert!(frame.len <= bytes_max as usize, "rule 8: packet of {} bytes", frame.len);
             let packet = decode(self.profile.version, &frame).expect("a packet from the broker");
-            self.packet(world, oracle, &packet);
+            self.packet(world, oracle, &packet, made);
             rest = &rest[frame.len..];
             if self.link != Some(link) {
                 return;
@@ -35,47 +43,45 @@ impl Client {
     }
 
     /// The broker has closed the connection.
-    pub(crate) fn closed_by_broker(&mut self, world: &mut World, oracle: &mut Oracle) {
+    pub(crate) fn closed_by_broker(&mut self, world: &mut World) {
         let Some(link) = self.link else { return };
         world.trace.note(|| format!("client {} sees the end of link {link}", self.index));
         let is_expected = self.has_left
-            || self.profile.keep_alive_secs > 0
-            || matches!(self.state, State::Closing { .. } | State::Connecting);
-        assert!(is_expected, "client {} was disconnected", self.index);
+            || world.book.farewell(link).is_some()
+            || matches!(self.state, State::Closing | State::Connecting);
+        assert!(is_expected, "rule 14: client {} was disconnected", self.index);
+        let listens = matches!(self.state, State::Connected | State::Offending);
+        self.check_farewell(world, link, !listens || self.is_told);
         world.ignore(link);
-        self.lost(world, oracle, None);
+        self.lost(world, None);
     }
 
-    fn packet(&mut self, world: &mut World, oracle: &mut Oracle, packet: &Packet<'_>) {
+    /// A v5 client is told why, unless it does not listen.
+    pub(crate) fn check_farewell(&self, world: &World, link: LinkId, is_told: bool) {
+        let must_be_told =
+            self.profile.version == Version::V5 && world.book.farewell(link).is_some();
+        assert!(is_told || !must_be_told, "rule 14: client {} was not told why", self.index);
+    }
+
+    fn packet(&mut self, world: &mut World, oracle: &mut Oracle, packet: &Packet<'_>, made: Stamp) {
         world.trace.note(|| match packet {
             Packet::Publish(publish) => format!(
-                "client {} gets PUBLISH {:?} {:?} dup {} retain {} {:?}",
+                "client {} gets PUBLISH {:?} {:?} dup {} retain {} {:?} {:?}",
                 self.index,
                 publish.packet_id,
                 publish.topic,
                 publish.dup,
                 publish.retain,
-                publish.payload.get(..4)
+                publish.payload.get(..4),
+                publish.properties,
             ),
             packet => format!("client {} gets {packet:?}", self.index),
         });
         let is_connack = matches!(packet, Packet::ConnAck(_));
         assert_eq!(self.state == State::Connecting, is_connack, "CONNACK comes first and once");
         match packet {
-            Packet::ConnAck(connack) => {
-                assert_eq!(connack.reason, ReasonCode::Success);
-                self.quota = usize::from(u16::MAX);
-                self.alias_max = 0;
-                for property in connack.properties.iter() {
-                    match property {
-                        Property::ReceiveMaximum(value) => self.quota = value.into(),
-                        Property::TopicAliasMaximum(value) => self.alias_max = value.into(),
-                        _ => {}
-                    }
-                }
-                self.connected(world, oracle, connack.session_present);
-            }
-            Packet::Publish(publish) => self.got_publish(oracle, publish),
+            Packet::ConnAck(connack) => self.got_connack(world, oracle, connack),
+            Packet::Publish(publish) => self.got_publish(world, oracle, publish, made),
             Packet::PubRel(ack) => {
                 assert_eq!(ack.reason, ReasonCode::Success, "rule 2: PUBREL of something unknown");
                 self.received.remove(&ack.packet_id);
@@ -96,47 +102,83 @@ impl Client {
                 assert_eq!(suback.reasons, granted, "subscriptions are granted");
                 for filter in filters {
                     self.active.entry(filter).or_insert(world.step);
+                    self.subscriptions.confirm(filter, world.step);
                 }
             }
             Packet::UnsubAck(unsuback) => {
                 let request = self.requests.remove(&unsuback.packet_id);
-                assert!(matches!(request, Some(Request::Unsubscribe(_))), "UNSUBACK of nothing");
+                let Some(Request::Unsubscribe(filter)) = request else {
+                    panic!("UNSUBACK of nothing")
+                };
+                self.subscriptions.end(Some(filter), world.step);
             }
             Packet::PingResp => {}
             Packet::Disconnect(disconnect) => {
+                let expected = self.link.and_then(|link| world.book.farewell(link));
                 let reason = disconnect.reason;
-                let expected = match self.has_left {
-                    true => ReasonCode::ServerShuttingDown,
-                    false => ReasonCode::KeepAliveTimeout,
-                };
-                assert_eq!(reason, expected, "client {}", self.index);
+                self.is_told = true;
+                assert_eq!(Some(reason), expected, "rule 14: client {}", self.index);
             }
             packet => panic!("{packet:?} from the broker"),
         }
     }
 
+    fn got_connack(&mut self, world: &mut World, oracle: &mut Oracle, connack: &ConnAck<'_>) {
+        assert_eq!(connack.reason, ReasonCode::Success);
+        self.quota = usize::from(u16::MAX);
+        self.alias_max = 0;
+        let mut expiry_secs = self.asked_expiry_secs;
+        for property in connack.properties.iter() {
+            match property {
+                Property::ReceiveMaximum(value) => self.quota = value.into(),
+                Property::TopicAliasMaximum(value) => self.alias_max = value.into(),
+                Property::SessionExpiryInterval(secs) => expiry_secs = secs,
+                _ => {}
+            }
+        }
+        if self.profile.version == Version::V5 {
+            let max = oracle.plan.policy.limits.session_expiry_secs_max;
+            assert_eq!(expiry_secs, self.asked_expiry_secs.min(max), "rule 7: session expiry");
+        }
+        self.connected(world, oracle, connack.session_present);
+    }
+
     fn connected(&mut self, world: &mut World, oracle: &mut Oracle, session_present: bool) {
-        assert!(session_present || !self.session_known, "rule 2: session {} lost", self.index);
-        let must_be_new = self.resets || !self.profile.persistent;
-        assert!(!session_present || !must_be_new, "session {} was to be new", self.index);
-        self.settle_delayed_will(world, oracle, !session_present);
+        let is_new = match self.link.and_then(|link| world.book.welcome(link)) {
+            Some(welcome) if !oracle.plan.bulky => {
+                // Version 3.1 has no word for it, so that its clients take it from the book.
+                let is_told = self.profile.version > Version::V31;
+                let expected = welcome.session_present && is_told;
+                assert_eq!(session_present, expected, "rule 7: session of {}", self.index);
+                self.serial.replace(welcome.serial) != Some(welcome.serial)
+            }
+            // A CONNECT whose CONNACK was lost may have begun another one.
+            _ => !session_present || self.ended_with_connection,
+        };
+        if is_new {
+            self.forget_session(world.step);
+        }
+        self.ended_with_connection = self.asked_expiry_secs == 0;
         self.resets = false;
         self.state = State::Connected;
         self.connected_at = world.step;
-        self.session_known = self.session_lasts;
         for Outgoing { id, message, released, .. } in self.outgoing.clone() {
             if released {
                 self.send(world, &Packet::PubRel(plain(id)));
             } else {
-                oracle.messages[message].attempts += 1;
                 self.send_publish(world, oracle, message, Some(id), true);
             }
         }
     }
 
-    fn got_publish(&mut self, oracle: &mut Oracle, publish: &Publish<'_>) {
-        let topic = publish.topic.expect("the broker was given no aliases").as_str();
-        self.check_identifiers(oracle, publish, topic);
+    fn got_publish(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        publish: &Publish<'_>,
+        made: Stamp,
+    ) {
+        let topic = self.resolve_alias(world, publish);
         if let Some(id) = publish.packet_id {
             let is_repetition = self.note_publish(id, publish);
             let limit = oracle.plan.policy.limits.inflight_max.min(match self.profile.version {
@@ -144,22 +186,54 @@ impl Client {
                 _ => u16::MAX,
             });
             assert!(self.counted.len() <= limit.into(), "rule 8: Receive Maximum {limit}");
-            match publish.qos {
-                QoS::ExactlyOnce => self.acks.push(Packet::PubRec(plain(id))),
-                _ => self.acks.push(Packet::PubAck(plain(id))),
+            let mut ack = plain(id);
+            if !is_repetition && world.random.chance(self.profile.refuses_percent) {
+                world.stats.refusals += 1;
+                ack.reason = ReasonCode::QuotaExceeded;
             }
+            self.acks.push(match publish.qos {
+                QoS::ExactlyOnce => Packet::PubRec(ack),
+                _ => Packet::PubAck(ack),
+            });
             if is_repetition {
                 return;
             }
         }
         let received = Received {
-            topic,
+            topic: &topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
             dup: publish.dup,
+            properties: publish.properties,
+            told: match self.profile.version {
+                Version::V5 => told(publish.properties),
+                _ => Told::Nothing,
+            },
+            made,
         };
         oracle.received(self, received);
+    }
+
+    /// The topic, by name or by an alias within what the client has announced
+    /// (MQTT-3.3.2-8, MQTT-3.3.2-9).
+    fn resolve_alias(&mut self, world: &mut World, publish: &Publish<'_>) -> String {
+        let name = publish.topic.map(|topic| topic.as_str().to_owned());
+        let alias = publish.properties.iter().find_map(|property| match property {
+            Property::TopicAlias(alias) => Some(alias),
+            _ => None,
+        });
+        let Some(alias) = alias else { return name.expect("rule 8: neither topic nor alias") };
+        let maximum = self.profile.alias_maximum;
+        assert!((1..=maximum).contains(&alias), "rule 8: alias {alias} of {maximum}");
+        world.stats.broker_aliases += 1;
+        match name {
+            Some(name) => {
+                self.broker_aliases.insert(alias, name.clone());
+                name
+            }
+            None => self.broker_aliases.get(&alias).expect("rule 8: alias was not set").clone(),
+        }
     }
 
     /// Notes a PUBLISH with an identifier; true if QoS 2 makes it a repetition.
@@ -174,24 +248,12 @@ impl Client {
         publish.qos == QoS::ExactlyOnce && !self.received.insert(id)
     }
 
-    fn check_identifiers(&self, oracle: &Oracle, publish: &Publish<'_>, topic: &str) {
-        for property in publish.properties.iter() {
-            let Property::SubscriptionIdentifier(identifier) = property else { continue };
-            assert!(self.profile.identifies, "an identifier nobody set");
-            // It names the first filter of its SUBSCRIBE, which may have had others.
-            let filter = identifier as usize - 1;
-            assert!(self.asked.contains(&filter), "identifier {identifier} is not ours");
-            let matches = |&filter: &usize| oracle.plan.filters[filter].matches(topic);
-            assert!(self.asked.iter().any(matches));
-        }
-    }
-
     /// MQTT-4.6.0-2: in the order of the PUBLISHes.
     fn got_puback(&mut self, oracle: &mut Oracle, ack: &Ack<'_>) {
         self.check_reason(ack);
         let at = self.find_outgoing(|one| one.qos == QoS::AtLeastOnce);
         assert_eq!(self.outgoing[at].id, ack.packet_id, "PUBACK out of order");
-        oracle.messages[self.outgoing[at].message].fate = Fate::Certain;
+        oracle.acknowledged(self.outgoing[at].message);
         self.outgoing.remove(at);
     }
 
@@ -202,7 +264,7 @@ impl Client {
         let outgoing = &mut self.outgoing[at];
         assert_eq!(outgoing.id, ack.packet_id, "PUBREC out of order");
         outgoing.released = true;
-        oracle.messages[outgoing.message].fate = Fate::Certain;
+        oracle.acknowledged(outgoing.message);
         self.send(world, &Packet::PubRel(plain(ack.packet_id)));
     }
 
@@ -217,6 +279,54 @@ impl Client {
     }
 }
 
+fn told(properties: Properties<'_>) -> Told {
+    let secs = properties.iter().find_map(|property| match property {
+        Property::MessageExpiryInterval(secs) => Some(secs),
+        _ => None,
+    });
+    secs.map_or(Told::Never, Told::Secs)
+}
+
 fn plain(packet_id: PacketId) -> Ack<'static> {
     Ack { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use ringmq::{base::Time, codec::PropertyBuf, config::Policy, topic::TopicName};
+
+    use super::*;
+    use crate::{profile, random::Random, trace::Trace};
+
+    fn resolve(client: &mut Client, topic: Option<&str>, alias: u16) -> Result<String, ()> {
+        let mut world = World::new(Random::new(0), Trace::default(), 1, &Policy::default(), 1);
+        let mut properties = PropertyBuf::new();
+        properties.push(Property::TopicAlias(alias));
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: topic.map(|topic| TopicName::parse(topic).unwrap()),
+            packet_id: None,
+            properties: properties.as_properties(),
+            payload: b"",
+        };
+        catch_unwind(AssertUnwindSafe(|| client.resolve_alias(&mut world, &publish))).map_err(drop)
+    }
+
+    #[test]
+    fn a_client_insists_on_the_aliases_that_it_has_announced() {
+        let profile = profile::subscriber("any".into(), 0, QoS::AtMostOnce);
+        let profile = profile::Profile { alias_maximum: 2, ..profile };
+        let mut client = Client::new(0, profile, Time::default());
+        assert_eq!(resolve(&mut client, Some("a"), 2).as_deref(), Ok("a"));
+        assert_eq!(resolve(&mut client, None, 2).as_deref(), Ok("a"));
+        assert_eq!(resolve(&mut client, Some("b"), 2).as_deref(), Ok("b"));
+        assert_eq!(resolve(&mut client, None, 2).as_deref(), Ok("b"));
+        for (topic, alias) in [(None, 1), (Some("a"), 3)] {
+            assert!(resolve(&mut client, topic, alias).is_err(), "{topic:?} {alias}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use ringmq::{
 };
 
 use crate::{
+    book::Word,
     directed::{CHUNK_MAX, connect, run, send},
     link::LinkId,
     random::Random,
@@ -60,7 +61,7 @@ fn subscribe(world: &mut World, link: LinkId, filters: &[&str]) {
         let mut bytes = Vec::new();
         let none = Properties::EMPTY;
         encode_subscribe(Version::V311, PacketId::FIRST, none, &[filter], &mut bytes);
-        world.write(link, &bytes);
+        world.write(link, Word::Other, &bytes);
     }
     run(world);
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use ringmq::{
-    base::{ConnId, ShardId},
+    base::{ConnId, ShardId, limits},
     broker::{Effect, Origin},
 };
 
@@ -12,6 +12,12 @@ use crate::{
     link::{LinkId, Place, take_front},
     world::World,
 };
+
+/// What a connection's bounds add up to; one message may pass each.
+const OUTPUT_BYTES_MAX: usize = limits::OUTPUT_BYTES_MAX as usize
+    + limits::OUTPUT_BYTES_HIGH
+    + limits::REPLY_BYTES_MAX
+    + (4 << 20);
 
 impl World {
     pub(crate) fn turn(&mut self, id: ShardId) {
@@ -21,7 +27,12 @@ impl World {
         }
         while let Some(conn) = self.shards[id.index()].broker.pop_dirty() {
             if let Some(link) = self.link_of(id, conn) {
-                self.links[link].dirty = true;
+                let touched_at = self.shards[id.index()].touched_at;
+                let link = &mut self.links[link];
+                if !link.dirty {
+                    link.dirty = true;
+                    link.empty_at = link.empty_at.max(touched_at);
+                }
             }
         }
     }
@@ -29,9 +40,11 @@ impl World {
     fn effect(&mut self, id: ShardId, effect: Effect) {
         match effect {
             Effect::Close { conn, last } => {
+                let now = self.now;
                 let Some(link) = self.unbind(id, conn) else { return };
                 self.trace.note(|| format!("  shard {id} closes link {link}"));
                 let link = &mut self.links[link];
+                link.stamp(last.len(), link.empty_at, now);
                 link.sending.extend(last);
                 link.closing = true;
             }
@@ -61,7 +74,13 @@ impl World {
     pub(crate) fn receive(&mut self, link: LinkId) {
         let count = self.chunk();
         let Place::Shard(shard, conn) = self.links[link].place else { return };
+        if !self.broker(shard).is_settled(conn) {
+            // The broker may have closed it already.
+            self.turn(shard);
+        }
+        let Place::Shard(shard, conn) = self.links[link].place else { return };
         let bytes = take_front(&mut self.links[link].inbound, count);
+        self.links[link].heard += bytes.len() as u64;
         self.trace
             .note(|| format!("shard {shard} receives {} bytes from link {link}", bytes.len()));
         let now = self.now;
@@ -69,6 +88,18 @@ impl World {
         if !self.broker(shard).is_settled(conn) {
             // It may have to move, and later bytes must go with it.
             self.turn(shard);
+        }
+        if self.links[link].place != Place::Lane {
+            self.hear(link);
+        }
+    }
+
+    /// The book learns what the broker has learned.
+    pub(crate) fn hear(&mut self, link: LinkId) {
+        let (client, _) = self.links[link].owner;
+        let home = self.links[link].home;
+        while let Some(word) = self.links[link].next_heard() {
+            self.book.hear(self.now, (client, link), home, word);
         }
     }
 
@@ -89,6 +120,7 @@ impl World {
         let broker = self.touch(shard);
         broker.disconnected(now, conn, error);
         broker.recycle(buffer);
+        self.book.hang_up(now, self.links[link].owner.0, link);
         let link = &mut self.links[link];
         link.sent = 0;
         link.inbound.clear();
@@ -98,9 +130,17 @@ impl World {
     pub(crate) fn take(&mut self, link: LinkId) {
         self.links[link].dirty = false;
         let Place::Shard(shard, conn) = self.links[link].place else { return };
+        let now = self.now;
         let output = self.touch(shard).take_output(conn);
-        self.links[link].sending = output;
-        self.links[link].sent = 0;
+        assert!(output.len() <= OUTPUT_BYTES_MAX, "rule 8: {} bytes of output", output.len());
+        let link = &mut self.links[link];
+        if !output.is_empty() {
+            // Otherwise there may be some in a close that was not looked at yet.
+            link.stamp(output.len(), link.empty_at, now);
+            link.empty_at = now;
+        }
+        link.sending = output;
+        link.sent = 0;
     }
 
     pub(crate) fn send(&mut self, id: LinkId) {
@@ -135,6 +175,7 @@ impl World {
         let now = self.now;
         self.touch(id).open(now, conn, origin);
         self.links[link].place = Place::Shard(id, conn);
+        self.links[link].home = id;
         conn
     }
 

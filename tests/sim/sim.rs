@@ -3,98 +3,143 @@
 
 use std::rc::Rc;
 
-use ringmq::{base::QoS, broker::DropReason};
+use ringmq::{
+    base::{QoS, Time},
+    broker::DropReason,
+};
 
 use crate::{
     client::{Client, State},
+    complete::End,
     oracle::Oracle,
     plan::{self, Plan},
+    profile,
     random::Random,
+    script::{Beat, Case, Event, Recording},
     trace::Trace,
     world::{Action, Stats, World},
 };
 
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    World(Action),
-    Act(usize),
-    Read(usize),
-    Closed(usize),
-}
-
 pub(crate) struct Sim {
-    pub(crate) world: World,
+    world: World,
     clients: Vec<Client>,
     oracle: Oracle,
+    /// Gives each step a seed of its own.
+    seeds: Random,
     /// Nobody gets into trouble any more, and nothing is held up.
     calm: bool,
+    /// When it is no use to wait longer.
+    horizon: Time,
     /// Reused from step to step.
     events: Vec<Event>,
     actions: Vec<Action>,
 }
 
-/// Runs the simulation of one seed; panics if a rule is broken.
-pub(crate) fn run(seed: u64, trace: Trace) -> Stats {
-    let mut random = Random::new(seed);
+/// Runs a simulation; panics if a rule is broken. Its lively part is noted in `recording`.
+pub(crate) fn run(case: &Case, trace: Trace, recording: Option<&Recording>) -> Stats {
+    let mut random = Random::new(case.seed);
     let plan = Rc::new(Plan::new(&mut random));
     trace.note(|| format!("{} shards, {:?}", plan.shards, plan.policy));
-    let world = World::new(random, trace, plan.shards, &plan.policy, plan.chunk_max);
+    let seeds = random.clone();
+    let mut world = World::new(random, trace, plan.shards, &plan.policy, plan.chunk_max);
+    world.loses_batches = case.loses_batches;
     let clients = plan.clients.iter().enumerate();
     let clients = clients.map(|(index, profile)| {
-        world.trace.note(|| format!("client {index}: {profile:?}"));
-        Client::new(index, profile.clone(), world.now)
+        let mut client = Client::new(index, profile.clone(), world.now);
+        if case.absent.contains(&index) {
+            client.make_absent();
+        } else {
+            world.trace.note(|| format!("client {index}: {profile:?}"));
+        }
+        client
     });
     let mut sim = Sim {
         clients: clients.collect(),
         world,
         oracle: Oracle::new(plan.clone()),
+        seeds,
         calm: true,
+        horizon: Time::MAX,
         events: Vec::new(),
         actions: Vec::new(),
     };
     let others = sim.clients.split_off(plan.watchers);
     sim.settle();
     sim.clients.extend(others);
-    sim.live();
+    match &case.script {
+        Some(beats) => sim.replay(beats),
+        None => sim.live(recording),
+    }
+    sim.calm = true;
+    sim.world.thaw();
+    // From here on, chance does not depend on what was left out.
+    sim.seeds = Random::new(!case.seed);
+    if plan.stops_early {
+        sim.stop();
+        return sim.stats();
+    }
     sim.settle();
     sim.check();
     sim.welcome_newcomers();
     sim.end();
-    sim.world.stats.steps = sim.world.step;
-    sim.world.stats
+    sim.stats()
 }
 
 impl Sim {
     /// Traffic and troubles until there are no more, or it has been enough.
-    fn live(&mut self) {
+    fn live(&mut self, recording: Option<&Recording>) {
         self.calm = false;
+        self.horizon = Time::MAX;
         let until = self.world.step + LIVE_STEPS_MAX;
-        while self.world.step < until && self.clients.iter().any(Client::is_lively) && self.step() {
-            if self.world.random.below(150) == 0 {
-                self.world.freeze_something(self.oracle.plan.freeze_max);
+        while self.world.step < until && self.clients.iter().any(Client::is_lively) {
+            let seed = self.seeds.next();
+            self.begin_step(seed);
+            let event = self.choose();
+            if let Some(recording) = recording {
+                recording.borrow_mut().push(Beat::new(&self.world, seed, event));
+            }
+            if !self.perform(event) {
+                return;
+            }
+            self.bring_faults();
+        }
+    }
+
+    /// The same from a script: what is not possible now is left out.
+    fn replay(&mut self, beats: &[Beat]) {
+        self.calm = false;
+        self.horizon = Time::MAX;
+        for beat in beats {
+            self.begin_step(beat.seed);
+            self.choose();
+            let event = beat.event(&self.world);
+            if let Some(event) = event.filter(|event| self.events.contains(event)) {
+                self.perform(event);
+                self.bring_faults();
             }
         }
-        self.calm = true;
-        self.world.thaw();
     }
 
     /// Lets everything come to rest.
-    pub(crate) fn settle(&mut self) {
-        let horizon = self.world.now.plus_secs(HORIZON_SECS);
+    fn settle(&mut self) {
+        self.horizon = self.world.now.plus_secs(HORIZON_SECS);
         let until = self.world.step + SETTLE_STEPS_MAX;
         self.world.trace.note(|| "-- settling".into());
-        while self.step() {
-            assert!(self.world.step < until, "rule 9: no rest after {SETTLE_STEPS_MAX} steps");
-            if self.world.now > horizon {
+        loop {
+            let seed = self.seeds.next();
+            self.begin_step(seed);
+            let event = self.choose();
+            if !self.perform(event) {
                 break;
             }
+            assert!(self.world.step < until, "rule 9: no rest after {SETTLE_STEPS_MAX} steps");
         }
         self.world.check_quiet();
         for client in &self.clients {
             let rests = client.has_left || client.state == State::Connected;
             assert!(rests, "rule 9: client {} is {:?}", client.index, client.state);
             assert!(
-                client.has_nothing_open(),
+                client.has_left || client.has_nothing_open(),
                 "rule 9: client {} waits: {:?} {:?} {:?} {:?}",
                 client.index,
                 client.requests,
@@ -105,8 +150,9 @@ impl Sim {
         }
     }
 
-    /// One event, chosen from all that can happen; false if none ever can.
-    fn step(&mut self) -> bool {
+    /// The clock may tick; all chance until the next step comes from `seed`.
+    fn begin_step(&mut self, seed: u64) {
+        self.world.random = Random::new(seed);
         self.world.step += 1;
         if self.world.random.below(10) == 0 {
             let millis = self.world.random.below(20) as u64;
@@ -115,26 +161,60 @@ impl Sim {
         if self.world.step.is_multiple_of(SWEEP_STEPS) {
             self.world.sweep();
         }
+    }
+
+    /// One event from all that can happen.
+    fn choose(&mut self) -> Event {
         self.collect_events();
         if self.events.is_empty() {
-            if let Some(step) = self.world.next_thaw() {
-                self.world.step = step;
-                return true;
-            }
-            return self.advance_clock();
+            self.events.push(Event::Wait);
         }
-        let event = self.world.random.pick(&self.events);
+        self.world.random.pick(&self.events)
+    }
+
+    /// False if nothing can ever happen any more.
+    fn perform(&mut self, event: Event) -> bool {
         match event {
             Event::World(action) => self.world.perform(action),
             Event::Act(client) => {
                 self.clients[client].act(&mut self.world, &mut self.oracle, self.calm);
             }
             Event::Read(client) => self.clients[client].read(&mut self.world, &mut self.oracle),
-            Event::Closed(client) => {
-                self.clients[client].closed_by_broker(&mut self.world, &mut self.oracle);
-            }
+            Event::Closed(client) => self.clients[client].closed_by_broker(&mut self.world),
+            Event::ReadDisplaced(client) => self.clients[client].read_displaced(&mut self.world),
+            Event::Wait => return self.wait(),
+        }
+        for news in self.world.book.news.drain(..) {
+            self.world.trace.note(|| format!("book: {news:?}"));
+            self.oracle.learn(news, self.world.step);
         }
         true
+    }
+
+    /// What nobody has asked for; see [`Plan`] and [`World::freeze_something`].
+    fn bring_faults(&mut self) {
+        let plan = self.oracle.plan.clone();
+        if self.world.random.below(150) == 0 {
+            self.world.freeze_something(plan.freeze_max);
+        }
+        if self.world.random.below(10_000) < plan.jumps {
+            let secs = self.world.random.pick(&JUMPS_SECS);
+            self.world.trace.note(|| format!("-- the clock jumps {secs} s"));
+            self.world.now = self.world.now.plus_secs(secs);
+            self.world.stats.jumps += 1;
+        }
+        if self.world.random.below(10_000) < plan.losses {
+            let shard = self.world.random.below(self.world.shards.len());
+            self.world.trace.note(|| format!("-- shard {shard} loses its clients"));
+            for client in &mut self.clients {
+                let place = client.link.map(|link| self.world.links[link].place);
+                if client.state != State::Closing
+                    && place.and_then(|place| place.shard()).is_some_and(|at| at.index() == shard)
+                {
+                    client.cut(&mut self.world);
+                }
+            }
+        }
     }
 
     fn collect_events(&mut self) {
@@ -145,6 +225,12 @@ impl Sim {
         for (at, client) in self.clients.iter().enumerate() {
             if client.can_act(&self.world, self.calm) {
                 self.events.push(Event::Act(at));
+            }
+            if let Some((old, _)) = &client.displaced {
+                let old = &self.world.links[*old];
+                if !old.outbound.is_empty() || old.outbound_ends {
+                    self.events.push(Event::ReadDisplaced(at));
+                }
             }
             let Some(link) = client.link.map(|link| &self.world.links[link]) else { continue };
             if link.reads_from > self.world.step {
@@ -159,29 +245,52 @@ impl Sim {
     }
 
     /// Nothing can happen now: goes to when something can.
-    fn advance_clock(&mut self) -> bool {
+    fn wait(&mut self) -> bool {
+        if let Some(step) = self.world.next_thaw() {
+            self.world.step = step;
+            return true;
+        }
         let now = self.world.now;
-        let clients = self.clients.iter().filter_map(|client| match client.state {
+        let clients = self.clients.iter().filter(|client| !client.has_left);
+        let clients = clients.filter_map(|client| match client.state {
             State::Idle { at, .. } => Some(at),
             _ => None,
         });
         let times = clients.chain(self.world.next_deadline());
         let Some(next) = times.filter(|at| *at > now).min() else { return false };
+        if next > self.horizon {
+            return false;
+        }
         self.world.trace.note(|| format!("-- clock {next:?}"));
         self.world.now = next;
         true
     }
 
-    fn check(&self) {
-        let mut slow = 0;
-        for shard in self.world.shard_ids() {
-            let summary = self.world.broker(shard).summary();
-            slow += summary.counters().drops(DropReason::SlowConsumer);
-            for reason in NEVER {
-                assert_eq!(summary.counters().drops(reason), 0, "{}", reason.name());
-            }
+    fn check(&mut self) {
+        let counters = self.world.shard_ids().map(|shard| {
+            let broker = self.world.broker(shard);
+            *broker.summary().counters()
+        });
+        let end = End { now: self.world.now, counters: counters.collect() };
+        for reason in NEVER {
+            assert_eq!(end.drops(reason), 0, "rule 2: dropped: {}", reason.name());
         }
-        self.oracle.check_complete(&self.clients, slow > 0);
+        let members_stay = self.oracle.plan.policy.limits.session_expiry_secs_max == u32::MAX;
+        assert!(end.drops(DropReason::NoMember) == 0 || !members_stay, "rule 6: no member");
+        if !self.oracle.plan.tight {
+            for reason in [DropReason::QueueMessages, DropReason::QueueBytes] {
+                assert_eq!(end.drops(reason), 0, "rule 2: dropped: {}", reason.name());
+            }
+            // All messages together would not pass what one client may leave unread.
+            let slow = end.drops(DropReason::SlowConsumer);
+            assert!(slow == 0 || self.oracle.plan.bulky, "rule 2: {slow} dropped unread");
+        }
+        self.world.stats.expired += end.drops(DropReason::Expired);
+        self.world.stats.too_large += end.drops(DropReason::PacketTooLarge);
+        self.world.stats.overflows += end.drops(DropReason::QueueMessages)
+            + end.drops(DropReason::QueueBytes)
+            + end.drops(DropReason::SlowConsumer);
+        self.oracle.check_complete(&self.clients, &end);
     }
 
     /// Rule 5, after all has come to rest.
@@ -190,59 +299,81 @@ impl Sim {
         for filter in plan::ALL_RETAINED {
             for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
                 let index = self.clients.len();
-                let name = format!("new{index}-{:x}", self.world.random.below(1 << 16));
-                let profile = plan::subscriber(name, filter, qos);
+                let name = format!("new{index}-{:x}", self.seeds.below(1 << 16));
+                let profile = profile::subscriber(name, filter, qos);
                 self.clients.push(Client::new(index, profile, self.world.now));
             }
         }
         self.settle();
         for client in &self.clients[first..] {
-            self.oracle.check_newcomer(client);
+            self.oracle.check_newcomer(client, self.world.now);
         }
     }
 
-    /// Rule 10: no session is left when all are ended.
+    /// The server ends whatever its clients are about: all connections end, the wills are not
+    /// published, and v5 clients are told why.
+    fn stop(&mut self) {
+        for client in &mut self.clients {
+            client.has_left = true;
+        }
+        self.world.shut_down();
+        self.settle();
+        for shard in self.world.shard_ids() {
+            let summary = self.world.broker(shard).summary().to_string();
+            assert!(summary.starts_with("connections=0 "), "rule 10: {summary}");
+        }
+    }
+
+    /// Rule 10: nothing is left when all sessions are ended.
     fn end(&mut self) {
         for client in &mut self.clients {
-            client.restart(&mut self.world, &mut self.oracle);
+            client.restart(&mut self.world);
         }
         self.settle();
         for client in &mut self.clients {
             client.find_nobody();
         }
         self.settle();
-        let by_server = self.world.random.chance(50);
+        let by_server = self.seeds.chance(50);
         for client in &mut self.clients {
             if by_server {
                 client.has_left = true;
             } else {
-                client.leave(&mut self.world, &mut self.oracle);
+                client.leave(&mut self.world);
             }
         }
         if by_server {
             self.world.shut_down();
         }
         self.settle();
+        let mut retained = 0;
         for shard in self.world.shard_ids() {
-            let summary = self.world.broker(shard).summary().to_string();
-            assert!(summary.starts_with("connections=0 sessions=0 "), "rule 10: {summary}");
+            let summary = self.world.broker(shard).summary();
+            let text = summary.to_string();
+            assert!(text.starts_with("connections=0 sessions=0 "), "rule 10: {summary}");
+            assert_eq!(summary.filters(), 0, "rule 10: {summary}");
+            retained += summary.retained();
+        }
+        let retained_max = self.oracle.retained_max();
+        assert!(retained <= retained_max, "rule 10: {retained} retained of {retained_max}");
+    }
+
+    fn stats(self) -> Stats {
+        Stats {
+            steps: self.world.step,
+            wills: self.oracle.wills,
+            sessions_expired: self.world.book.sessions_expired,
+            ..self.world.stats
         }
     }
 }
 
 /// What no client gives reason for.
-const NEVER: [DropReason; 7] = [
-    DropReason::QueueMessages,
-    DropReason::QueueBytes,
-    DropReason::PacketTooLarge,
-    DropReason::Expired,
-    DropReason::NoMember,
-    DropReason::RetainedFull,
-    DropReason::ReservedTopic,
-];
+const NEVER: [DropReason; 2] = [DropReason::RetainedFull, DropReason::ReservedTopic];
 
 const LIVE_STEPS_MAX: u64 = 30_000;
 const SETTLE_STEPS_MAX: u64 = 2_000_000;
 const SWEEP_STEPS: u64 = 64;
 /// Longer than any delay or keep-alive of a plan.
 const HORIZON_SECS: u64 = 60;
+const JUMPS_SECS: [u64; 5] = [1, 3, 11, 60, 4_000];

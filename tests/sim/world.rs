@@ -11,6 +11,7 @@ use ringmq::{
 };
 
 use crate::{
+    book::{Book, Word},
     link::{Link, LinkId, Place, take_front},
     random::Random,
     trace::Trace,
@@ -42,6 +43,20 @@ pub(crate) struct Stats {
     pub(crate) resumes: u64,
     pub(crate) cuts: u64,
     pub(crate) batch_messages_max: usize,
+    /// Leaps of the clock.
+    pub(crate) jumps: u64,
+    pub(crate) wills: u64,
+    pub(crate) sessions_expired: u64,
+    /// Messages that clients have refused with an error code.
+    pub(crate) refusals: u64,
+    /// Drops: expired, larger than a client takes, and for want of room.
+    pub(crate) expired: u64,
+    pub(crate) too_large: u64,
+    pub(crate) overflows: u64,
+    /// Connections that were told of a take-over.
+    pub(crate) displacements: u64,
+    /// PUBLISHes to clients with a topic alias.
+    pub(crate) broker_aliases: u64,
 }
 
 impl Stats {
@@ -52,6 +67,33 @@ impl Stats {
         self.resumes += other.resumes;
         self.cuts += other.cuts;
         self.batch_messages_max = self.batch_messages_max.max(other.batch_messages_max);
+        self.jumps += other.jumps;
+        self.wills += other.wills;
+        self.sessions_expired += other.sessions_expired;
+        self.refusals += other.refusals;
+        self.expired += other.expired;
+        self.too_large += other.too_large;
+        self.overflows += other.overflows;
+        self.displacements += other.displacements;
+        self.broker_aliases += other.broker_aliases;
+    }
+
+    /// Panics if many runs have never come to something that they are to test.
+    pub(crate) fn assert_all_was_met(&self) {
+        let met = [
+            self.moves,
+            self.pauses,
+            self.cuts,
+            self.jumps,
+            self.wills,
+            self.sessions_expired,
+            self.refusals,
+            self.expired,
+            self.too_large,
+            self.overflows,
+            self.displacements,
+        ];
+        assert!(met.iter().all(|count| *count > 0), "{self:?}");
     }
 }
 
@@ -60,8 +102,9 @@ pub(crate) struct Shard {
     /// Generation and link of each connection slot.
     pub(crate) slots: Vec<(u32, Option<LinkId>)>,
     pub(crate) free: Vec<u32>,
-    /// Whether the broker may have effects or output.
+    /// Whether the broker may have effects or output, and since when.
     pub(crate) touched: bool,
+    pub(crate) touched_at: Time,
 }
 
 #[derive(Default)]
@@ -88,6 +131,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) trace: Trace,
     pub(crate) stats: Stats,
+    pub(crate) book: Book,
     pub(crate) links: Vec<Link>,
     /// Links that are not over.
     live: Vec<LinkId>,
@@ -95,6 +139,10 @@ pub(crate) struct World {
     lanes: Vec<Lane>,
     /// Largest chunk that a pipe delivers at once.
     chunk_max: usize,
+    is_ending: bool,
+    /// A fault of this world, for those who test the rules: a lane loses what
+    /// is published on [`LOST_TOPIC`].
+    pub(crate) loses_batches: bool,
 }
 
 impl World {
@@ -116,14 +164,22 @@ impl World {
                 trace: None,
             })
         };
-        let shard =
-            |id| Shard { broker: broker(id), slots: Vec::new(), free: Vec::new(), touched: false };
+        let shard = |id| Shard {
+            broker: broker(id),
+            slots: Vec::new(),
+            free: Vec::new(),
+            touched: false,
+            touched_at: Time::default(),
+        };
         let lanes = usize::from(shards) * usize::from(shards);
         Self {
             now: Time::from_millis(1),
             step: 0,
             trace,
             stats: Stats::default(),
+            book: Book::new(policy.limits.session_expiry_secs_max),
+            loses_batches: false,
+            is_ending: false,
             links: Vec::new(),
             live: Vec::new(),
             shards: (0..shards).map(shard).collect(),
@@ -154,26 +210,25 @@ impl World {
     }
 
     /// A client connects to the listener of some shard.
-    pub(crate) fn connect(&mut self) -> LinkId {
+    pub(crate) fn connect(&mut self, client: usize) -> LinkId {
         let shard = ShardId(self.random.below(self.shards.len()) as u16);
-        self.connect_to(shard)
+        self.connect_to(shard, client)
     }
 
-    pub(crate) fn connect_to(&mut self, shard: ShardId) -> LinkId {
+    pub(crate) fn connect_to(&mut self, shard: ShardId, client: usize) -> LinkId {
         let room = if self.random.chance(30) { self.random.range(1, 200) } else { 1 << 16 };
         let link = self.links.len();
-        self.links.push(Link::new(Place::Gone, room.max(self.chunk_max / 4)));
+        let before = self.links.iter().filter(|link| link.owner.0 == client).count();
+        let room = room.max(self.chunk_max / 4);
+        self.links.push(Link::new((client, before), Place::Gone, room));
         self.live.push(link);
         self.open(shard, link);
         link
     }
 
-    /// The client sends.
-    pub(crate) fn write(&mut self, link: LinkId, bytes: &[u8]) {
-        let link = &mut self.links[link];
-        if !link.severed {
-            link.inbound.extend(bytes);
-        }
+    /// The client sends a packet.
+    pub(crate) fn write(&mut self, link: LinkId, word: Word, bytes: &[u8]) {
+        self.links[link].say(word, bytes);
     }
 
     /// The client reads some of what has arrived.
@@ -297,6 +352,7 @@ impl World {
             Action::Advance(shard) => {
                 let now = self.now;
                 self.touch(shard).advance(now);
+                self.book.advance(now, shard);
             }
             Action::Put(from, to) => self.put(from, to),
             Action::Get(from, to) => self.get(from, to),
@@ -307,12 +363,14 @@ impl World {
         }
     }
 
-    /// The server ends.
+    /// The server ends; connections that are still to be moved go nowhere.
     pub(crate) fn shut_down(&mut self) {
         let now = self.now;
+        self.is_ending = true;
         for shard in self.shard_ids() {
             self.touch(shard).shut_down(now);
         }
+        self.book.shut_down(now);
     }
 
     /// Forgets the links on which nothing can happen any more.
@@ -360,18 +418,29 @@ impl World {
         match item {
             Item::Batch(batch) => {
                 self.trace.note(|| format!("lane {from}>{to} gives {:.500}", format!("{batch:?}")));
+                if self.loses_batches && format!("{batch:?}").contains(LOST_TOPIC) {
+                    return;
+                }
                 self.touch(to).receive_mesh(now, from, batch);
+            }
+            Item::Connection(link, _) if self.is_ending => {
+                self.links[link].place = Place::Gone;
+                self.links[link].outbound_ends = true;
             }
             Item::Connection(link, bytes) => {
                 let conn = self.open(to, link);
                 self.touch(to).receive(now, conn, &bytes);
+                self.hear(link);
             }
         }
     }
 
     pub(crate) fn touch(&mut self, id: ShardId) -> &mut Broker {
         let shard = &mut self.shards[id.index()];
-        shard.touched = true;
+        if !shard.touched {
+            shard.touched = true;
+            shard.touched_at = self.now;
+        }
         &mut shard.broker
     }
 
@@ -389,3 +458,6 @@ impl World {
         self.random.range(1, max)
     }
 }
+
+/// See [`World::loses_batches`].
+const LOST_TOPIC: &str = "t/1";

@@ -1,0 +1,174 @@
+//! The end of the oracle's work: what must have arrived when all has come to
+//! rest, and what must be retained. Whatever is missing was dropped for a reason
+//! that the brokers have counted.
+
+use ringmq::{
+    base::{QoS, Time},
+    broker::{Counters, DropReason},
+};
+
+use crate::{client::Client, message::Message, oracle::Oracle};
+
+/// Deliveries that did not come, by what can excuse them.
+#[derive(Default, Debug)]
+struct Missing {
+    /// QoS 0, for a client that does not read.
+    slow: u64,
+    expired: u64,
+    /// There was no room in the queue.
+    queue: u64,
+}
+
+impl Missing {
+    const fn total(&self) -> u64 {
+        self.slow + self.expired + self.queue
+    }
+}
+
+/// When all is at rest: the time, and what the brokers have dropped.
+pub(crate) struct End {
+    pub(crate) now: Time,
+    /// Of all shards.
+    pub(crate) counters: Vec<Counters>,
+}
+
+impl End {
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.counters.iter().map(|counters| counters.drops(reason)).sum()
+    }
+}
+
+impl Oracle {
+    /// Rules 2, 4, 6 and 12, their lower halves, and rule 5.
+    pub(crate) fn check_complete(&self, clients: &[Client], end: &End) {
+        let mut missing = Missing::default();
+        for (number, message) in self.messages.iter().enumerate() {
+            if message.is_certain && !message.is_clear {
+                self.check_arrival(clients, number, message, end, &mut missing);
+            }
+        }
+        let excuses = Missing {
+            slow: end.drops(DropReason::SlowConsumer),
+            expired: end.drops(DropReason::Expired),
+            queue: end.drops(DropReason::QueueMessages) + end.drops(DropReason::QueueBytes),
+        };
+        // With a full queue it cannot be told of each what became of it.
+        let is_excused = match self.plan.tight {
+            true => missing.total() <= excuses.total(),
+            false => missing.slow <= excuses.slow && missing.expired <= excuses.expired,
+        };
+        assert!(is_excused, "rule 2/12: {missing:?}, dropped {excuses:?}");
+        if !self.plan.tight {
+            let qos0_may_be_lost = end.drops(DropReason::SlowConsumer) > 0;
+            for client in clients {
+                self.check_last_words(client, qos0_may_be_lost, end.now);
+            }
+        }
+    }
+
+    fn check_arrival(
+        &self,
+        clients: &[Client],
+        number: usize,
+        message: &Message,
+        end: &End,
+        missing: &mut Missing,
+    ) {
+        for client in clients {
+            let qos = message.qos.min(client.profile.sub_qos);
+            let takes_it = client.profile.packet_bytes_max.is_none() || message.is_small();
+            let is_there = qos > QoS::AtMostOnce || client.connected_at < message.first_sent;
+            if !takes_it || !is_there || !self.is_due(client, message) {
+                continue;
+            }
+            let has_come = if client.profile.is_shared {
+                let group = client.profile.filters[0];
+                !self.plan.members_stay
+                    || qos == QoS::AtMostOnce
+                    || self.takers.contains_key(&(group, number))
+            } else {
+                let count = self.count(client.index, number);
+                count.live + count.either > 0
+            };
+            if has_come {
+                continue;
+            }
+            if message.may_be_expired(end.now) && end.drops(DropReason::Expired) > 0 {
+                // Several members of a group wait for one copy.
+                missing.expired += u64::from(!client.profile.is_shared);
+            } else if qos == QoS::AtMostOnce && end.drops(DropReason::SlowConsumer) > 0 {
+                missing.slow += 1;
+            } else if self.plan.tight {
+                missing.queue += u64::from(!client.profile.is_shared);
+            } else {
+                panic!(
+                    "rule 2/4/6: client {} misses {number}: {message:?}, active {:?}",
+                    client.index, client.active,
+                );
+            }
+        }
+    }
+
+    /// Rule 5 for those that subscribed while messages were published.
+    fn check_last_words(&self, client: &Client, qos0_may_be_lost: bool, now: Time) {
+        for (topic, known) in self.plan.topics.iter().enumerate() {
+            let Some(qos) = known.retained else { continue };
+            let is_safe = qos.min(client.profile.sub_qos) > QoS::AtMostOnce;
+            let since = client.subscriptions.0.iter().find_map(|one| {
+                let since = one.active?;
+                let fits = self.plan.filters[one.filter].matches(&known.name);
+                let arrives = is_safe || client.connected_at < since && !qos0_may_be_lost;
+                (fits && arrives && one.surely_retained && !one.is_leaving).then_some(since)
+            });
+            // Acknowledged out of order, an older message may be repeated alone.
+            let (Some(since), false) = (since, client.profile.shuffles) else { continue };
+            let word = self.last_words.get(&(client.index, topic)).copied().flatten();
+            let last = self.retained.get(&topic).copied();
+            let is_own = last.is_some_and(|last| self.messages[last].publisher == client.index);
+            let may_be_expired = last.is_some_and(|last| self.messages[last].may_be_expired(now));
+            if is_own || may_be_expired {
+                continue;
+            }
+            let expected = last.filter(|&last| !self.messages[last].is_clear);
+            // Nobody tells a client of a clear that came before SUBACK, or while it was
+            // not subscribed or, at QoS 0, not connected.
+            let is_early = |number: usize| self.messages[number].first_sent < since;
+            let excused = expected.is_none()
+                && (client.has_unsubscribed || !is_safe || word.is_some_and(is_early));
+            assert!(
+                expected == word || excused,
+                "rule 5: the last word on {} for client {} is {word:?}, not {expected:?}",
+                known.name,
+                client.index,
+            );
+        }
+    }
+
+    /// A client that has subscribed to everything retained when all was quiet.
+    pub(crate) fn check_newcomer(&self, client: &Client, now: Time) {
+        for (topic, known) in self.plan.topics.iter().enumerate() {
+            if known.retained.is_none() {
+                continue;
+            }
+            let last = self.retained.get(&topic).copied();
+            let expected = last.filter(|&last| !self.messages[last].is_clear);
+            let word = self.last_words.get(&(client.index, topic)).copied().flatten();
+            let may_be_expired = last.is_some_and(|last| self.messages[last].may_be_expired(now));
+            assert!(
+                word == expected || word.is_none() && may_be_expired,
+                "rule 5: retained on {} is {word:?}, not {expected:?}",
+                known.name
+            );
+        }
+        let own = self.counts.range((client.index, 0)..(client.index + 1, 0));
+        for (&(_, number), count) in own {
+            let found = (count.live, count.retained, count.either);
+            assert_eq!(found, (0, 1, 0), "rule 5: newcomer got {number} wrongly");
+        }
+    }
+
+    /// How many retained messages there can be.
+    pub(crate) fn retained_max(&self) -> usize {
+        self.retained.values().filter(|&&number| !self.messages[number].is_clear).count()
+    }
+}
