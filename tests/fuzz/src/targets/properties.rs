@@ -8,7 +8,7 @@ use ringmq::{
     codec::{
         Packet, Properties, Property, PropertyBuf, Version, decode, decode_from_client, next_frame,
     },
-    message::{Delivery, Message, Publication, SplitProperties},
+    message::{Delivery, Message, Publication, SplitProperties, TopicForm},
     topic::TopicName,
 };
 
@@ -74,18 +74,23 @@ fn check_message(received: Properties<'_>) {
         payload: b"payload",
         qos: QoS::AtLeastOnce,
         retain: false,
-        expires_at: split.expires_at(now),
+        expires_at: split.message_expiry_secs.map(|secs| now.plus_secs(u64::from(secs))),
     };
     let publication = Publication::new(&message);
     assert_eq!(publication.message().properties, message.properties);
     let identifiers = [NonZeroU32::MIN, NonZeroU32::new(268_435_455).expect("not 0")];
-    for version in super::VERSIONS {
+    let forms = [TopicForm::Name, TopicForm::NameAndAlias(5), TopicForm::Alias(5)];
+    let all_forms = forms.map(|form| (Version::V5, form));
+    for (version, topic) in
+        super::VERSIONS.map(|version| (version, TopicForm::Name)).into_iter().chain(all_forms)
+    {
         let delivery = Delivery {
             message: publication.message(),
             qos: QoS::AtLeastOnce,
             retain: true,
             dup: true,
             packet_id: PacketId::new(7),
+            topic,
             identifiers: &identifiers,
         };
         let mut bytes = Vec::new();
@@ -98,10 +103,12 @@ fn check_message(received: Properties<'_>) {
         let mut expected = Vec::new();
         if version == Version::V5 {
             expected.extend(split.message_expiry_secs.map(Property::MessageExpiryInterval));
+            expected.extend((topic != TopicForm::Name).then_some(Property::TopicAlias(5)));
             expected.extend(identifiers.map(|id| Property::SubscriptionIdentifier(id.get())));
             expected.extend(&travelling);
         }
         assert_eq!(publish.properties.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(publish.topic.is_none(), matches!(topic, TopicForm::Alias(_)));
         assert_eq!(publish.payload, b"payload");
     }
 }

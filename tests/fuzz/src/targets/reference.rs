@@ -139,17 +139,24 @@ pub(super) fn is_topic(text: &str) -> bool {
     !text.is_empty() && !text.contains(['+', '#', '\0']) && text.matches('/').count() < 256
 }
 
-/// Whether a text is a Topic Filter (sections 4.7 and 4.8.2), of at most 256 levels.
+/// Whether a text is a Topic Filter (sections 4.7 and 4.8.2), of at most 256 levels, behind at most one
+/// prefix.
 pub(super) fn is_filter(text: &str) -> bool {
     let mut levels: Vec<&str> = text.split('/').collect();
-    if levels[0] == "$share" {
-        if levels.len() < 3 || levels[1].is_empty() || levels[1].contains(['+', '#', '\0']) {
+    let prefix_levels = match levels[0] {
+        "$share" => 2,
+        "$queue" | "$exclusive" | "$request" => 1,
+        _ => 0,
+    };
+    if prefix_levels > 0 {
+        let is_named = |name: &str| !name.is_empty() && !name.contains(['+', '#', '\0']);
+        let (prefix, rest) = levels.split_at(prefix_levels.min(levels.len()));
+        let is_prefix =
+            ["$share", "$queue", "$exclusive", "$request"].contains(rest.first().unwrap_or(&""));
+        if rest.is_empty() || rest == [""] || is_prefix || !is_named(prefix[prefix_levels - 1]) {
             return false;
         }
-        levels.drain(..2);
-        if levels == [""] {
-            return false;
-        }
+        levels.drain(..prefix_levels);
     }
     let last = levels.len() - 1;
     let is_level = |(at, level): (usize, &&str)| match *level {

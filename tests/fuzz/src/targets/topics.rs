@@ -9,8 +9,8 @@ use std::{
 use ringmq::{
     base::{QoS, SessionKey, ShardId},
     topic::{
-        Added, Cursor, Index, Matches, Member, Removed, Retained, SubscriptionOptions, TopicFilter,
-        TopicName,
+        Added, Cursor, FilterKind, Index, Matches, Member, Removed, Retained, Strategies, Strategy,
+        SubscriptionOptions, TopicFilter, TopicName,
     },
 };
 
@@ -42,8 +42,8 @@ struct World {
     index: Index,
     retained: Retained<u8>,
     found: Matches,
-    /// What the index should hold.
-    local: BTreeMap<(String, u32), SubscriptionOptions>,
+    /// What the index should hold, by pattern; who has it exclusively has it besides.
+    local: BTreeMap<(String, (u32, bool)), SubscriptionOptions>,
     remote: BTreeSet<(String, u16)>,
     /// Members of shared subscriptions; whether they are online.
     members: BTreeMap<(String, Member2), (SubscriptionOptions, bool)>,
@@ -56,7 +56,7 @@ type Member2 = (u16, u32);
 impl World {
     fn new() -> Self {
         Self {
-            index: Index::new(1),
+            index: Index::with_strategies(1, ShardId(0), strategies()),
             retained: Retained::new(1),
             found: Matches::default(),
             local: BTreeMap::new(),
@@ -85,7 +85,9 @@ impl World {
     fn filter(&mut self, operation: u8, detail: u8, filter: &TopicFilter) {
         let who = u32::from(detail % 8);
         match (operation / 4 % 8, filter.share_name()) {
-            (0, _) => self.check_pages(detail, filter),
+            (0, None) => self.check_pages(detail, filter),
+            // The index has none of these.
+            (_, None) if filter.kind() == FilterKind::Request => {}
             (1 | 2, None) => self.subscribe(who, options(detail), filter),
             (3, None) => (0..CROWD).for_each(|who| self.subscribe(who, options(detail), filter)),
             (4, None) if detail & 0x80 != 0 => {
@@ -94,24 +96,27 @@ impl World {
             (4, None) => self.unsubscribe(who, filter),
             (5 | 6, None) => {
                 self.index.add_shard(filter, ShardId(who as u16 + 1));
-                self.remote.insert((filter.to_string(), who as u16 + 1));
+                self.remote.insert((filter.pattern().to_owned(), who as u16 + 1));
             }
             (_, None) => {
                 self.index.remove_shard(filter, ShardId(who as u16 + 1));
-                self.remote.remove(&(filter.to_string(), who as u16 + 1));
+                self.remote.remove(&(filter.pattern().to_owned(), who as u16 + 1));
             }
+            (0, Some(_)) => self.load(who, detail),
             (1..=4, Some(_)) => self.join(who, detail, filter),
             (5, Some(_)) => self.set_online(who, detail, filter),
-            (6, Some(_)) => self.check_pick(who, filter),
+            (6, Some(_)) => self.check_pick(detail, filter),
             (_, Some(_)) => self.leave(who, filter),
         }
     }
 
     fn subscribe(&mut self, who: u32, options: SubscriptionOptions, filter: &TopicFilter) {
-        let text = filter.to_string();
-        let others = self.local.keys().filter(|(other, _)| *other == text).count();
+        let exclusive = filter.kind() == FilterKind::Exclusive;
+        let expected = SubscriptionOptions { exclusive, ..options };
+        let others = self.local.keys().filter(|(other, _)| *other == filter.pattern()).count();
         let added = self.index.subscribe(filter, session(who), options);
-        let expected = match (self.local.insert((text, who), options), others) {
+        let key = (filter.pattern().to_owned(), (who, exclusive));
+        let expected = match (self.local.insert(key, expected), others) {
             (Some(_), _) => Added::Replaced,
             (None, 0) => Added::First,
             (None, _) => Added::Another,
@@ -120,9 +125,10 @@ impl World {
     }
 
     fn unsubscribe(&mut self, who: u32, filter: &TopicFilter) {
-        let text = filter.to_string();
-        let was_there = self.local.remove(&(text.clone(), who)).is_some();
-        let expected = match (was_there, self.local.keys().any(|(other, _)| *other == text)) {
+        let pattern = filter.pattern();
+        let key = (pattern.to_owned(), (who, filter.kind() == FilterKind::Exclusive));
+        let was_there = self.local.remove(&key).is_some();
+        let expected = match (was_there, self.local.keys().any(|(other, _)| other == pattern)) {
             (false, _) => Removed::Absent,
             (true, false) => Removed::Last,
             (true, true) => Removed::NotLast,
@@ -130,9 +136,23 @@ impl World {
         assert_eq!(self.index.unsubscribe(filter, session(who)), expected);
     }
 
+    /// News of how busy a member is, told by its shard or noted on this one.
+    fn load(&mut self, who: u32, detail: u8) {
+        let (load, member) = (u32::from(detail >> 5), member(who));
+        if member.shard == ShardId(0) {
+            self.index.note_load(member, load, detail & 0x10 != 0);
+        } else {
+            self.index.tell_load(member, load);
+        }
+        if detail & 8 != 0 {
+            self.index.report_loads();
+            assert!(!self.index.has_unreported_loads());
+        }
+    }
+
     fn join(&mut self, who: u32, detail: u8, filter: &TopicFilter) {
         let (options, online) = (options(detail), detail & 0x10 == 0);
-        let is_new = self.index.join(filter, member(who), options, online);
+        let is_new = self.index.join(filter, member(who), u64::from(who), options, online);
         let old = self.members.insert((filter.to_string(), key(who)), (options, online));
         assert_eq!(is_new, old.is_none());
     }
@@ -150,35 +170,30 @@ impl World {
         }
     }
 
-    fn check_pick(&mut self, except: u32, filter: &TopicFilter) {
-        let picked = self.index.pick(filter, Some(member(except)));
+    fn check_pick(&mut self, detail: u8, filter: &TopicFilter) {
+        let picked = self.index.pick(filter, u64::from(detail));
         let text = filter.to_string();
-        let others = |online: bool| {
-            let of_filter = self.members.iter().filter(|((other, _), _)| *other == text);
-            of_filter
-                .filter(move |((_, who), (_, is))| *who != key(except) && *is == online)
-                .count()
-        };
+        let mut group = self.members.iter().filter(|((other, _), _)| *other == text);
         match picked {
-            None => assert_eq!(others(true) + others(false), 0),
+            None => assert_eq!(group.count(), 0),
             Some((picked, options)) => {
-                let (expected, online) =
-                    self.members[&(text.clone(), (picked.shard.0, picked.session.slot))];
+                let (expected, online) = self.members[&(text.clone(), key_of(picked))];
                 assert_eq!(options, expected);
-                assert!(picked != member(except) && (online || others(true) == 0));
+                assert_eq!(self.index.member_options(filter, picked), Some(expected));
+                assert!(online || group.all(|(_, (_, online))| !online));
             }
         }
     }
 
     fn check_matches(&mut self, topic: TopicName<'_>) {
-        self.index.matches(topic, &mut self.found);
+        self.index.matches(topic, || PUBLISHER, &mut self.found);
         let matched = |filter: &str| matches(filter, topic.as_str());
         let mut found: Vec<_> =
             self.found.local.iter().map(|one| (one.session.slot, describe(&one.options))).collect();
         found.sort_unstable();
         let of_topic = self.local.iter().filter(|((filter, _), _)| matched(filter));
         let mut expected: Vec<_> =
-            of_topic.map(|((_, who), options)| (*who, describe(options))).collect();
+            of_topic.map(|((_, (who, _)), options)| (*who, describe(options))).collect();
         expected.sort_unstable();
         assert_eq!(found, expected, "local subscribers of {topic}");
         let shards: BTreeSet<_> = self.found.shards.iter().map(|shard| shard.0).collect();
@@ -192,15 +207,22 @@ impl World {
         assert_eq!(groups, of_topic.collect::<Vec<_>>(), "shared subscriptions of {topic}");
         for one in &self.found.shared {
             let text = one.filter.as_str();
-            let key = (one.member.shard.0, one.member.session.slot);
-            let (options, online) = self.members[&(text.to_owned(), key)];
+            let (options, online) = self.members[&(text.to_owned(), key_of(one.member))];
             let mut group = self.members.iter().filter(|((other, _), _)| other == text);
             assert!(online || group.all(|(_, (_, online))| !online), "{text} chose one offline");
             assert_eq!(one.options, options);
         }
-        let mut local = Matches::default();
-        self.index.matches_local(topic, &mut local);
-        assert_eq!(local.local, self.found.local);
+        let mut again = Matches::default();
+        self.index.matches_local(topic, &mut again);
+        assert_eq!(again.local, self.found.local);
+        self.index.matches(topic, || PUBLISHER, &mut again);
+        for (one, again) in self.found.shared.iter().zip(&again.shared) {
+            assert_eq!(one.filter, again.filter);
+            let share_name = one.filter.share_name().expect("a shared subscription");
+            let stays = [Strategy::Sticky, Strategy::HashClient, Strategy::HashTopic];
+            let stays = stays.contains(&strategies().of(share_name));
+            assert!(!stays || one == again, "nothing has changed, and {again:?} after {one:?}");
+        }
     }
 
     /// All pages together are what a search from start to end finds, in its order.
@@ -234,8 +256,10 @@ impl World {
     /// Takes everything back: nothing may be left.
     fn undo(mut self) {
         let parse = |text: &str| TopicFilter::parse(text).expect("a filter of before");
-        for (filter, who) in self.local.keys() {
-            assert_ne!(self.index.unsubscribe(&parse(filter), session(*who)), Removed::Absent);
+        for (pattern, (who, exclusive)) in self.local.keys() {
+            let prefix = if *exclusive { "$exclusive/" } else { "" };
+            let filter = parse(&format!("{prefix}{pattern}"));
+            assert_ne!(self.index.unsubscribe(&filter, session(*who)), Removed::Absent);
         }
         for (filter, shard) in &self.remote {
             self.index.remove_shard(&parse(filter), ShardId(*shard));
@@ -244,6 +268,7 @@ impl World {
             assert!(self.index.leave(&parse(filter), member(*who)));
         }
         assert!(self.index.is_empty(), "{} entries are left", self.index.len());
+        assert!(!self.index.has_loads(), "loads of nobody are left");
         for topic in self.kept.keys() {
             let name = TopicName::parse(topic).expect("a topic of before");
             assert!(self.retained.remove(name).is_some());
@@ -258,18 +283,32 @@ fn options(detail: u8) -> SubscriptionOptions {
         no_local: detail & 0x40 != 0,
         retain_as_published: detail & 0x80 != 0,
         identifier: NonZeroU32::new(u32::from(detail >> 3)),
+        exclusive: false,
     }
 }
 
-fn describe(options: &SubscriptionOptions) -> (u8, bool, bool, Option<NonZeroU32>) {
-    let SubscriptionOptions { qos, no_local, retain_as_published, identifier } = *options;
-    (qos.bits(), no_local, retain_as_published, identifier)
+/// The options in a form that can be sorted.
+fn describe(options: &SubscriptionOptions) -> (u8, [bool; 3], Option<NonZeroU32>) {
+    let SubscriptionOptions { qos, no_local, retain_as_published, exclusive, identifier } =
+        *options;
+    (qos.bits(), [no_local, retain_as_published, exclusive], identifier)
 }
 
 /// The part of a shared subscription's filter that topics are matched against.
 fn pattern(shared: &str) -> &str {
-    shared.splitn(3, '/').nth(2).expect("$share/NAME/FILTER")
+    let prefixes = if shared.starts_with("$queue/") { 1 } else { 2 };
+    shared.splitn(prefixes + 1, '/').last().expect("$share/NAME/FILTER or $queue/FILTER")
 }
+
+/// All of them, by share name.
+fn strategies() -> Strategies {
+    let rules = ["", "r", "s", "c", "t", "l"].into_iter().zip(Strategy::ALL);
+    let by_prefix = rules.map(|(prefix, strategy)| (prefix.into(), strategy)).collect();
+    Strategies { default: Strategy::LeastInflight, by_prefix }
+}
+
+/// Hash of the client that publishes.
+const PUBLISHER: u64 = 77;
 
 /// More sessions behind one filter than are searched one by one.
 const CROWD: u32 = 40;
@@ -280,6 +319,10 @@ const fn session(who: u32) -> SessionKey {
 
 const fn key(who: u32) -> Member2 {
     (who as u16 % 3, who)
+}
+
+const fn key_of(member: Member) -> Member2 {
+    (member.shard.0, member.session.slot)
 }
 
 const fn member(who: u32) -> Member {
