@@ -65,6 +65,11 @@ impl FilterError {
 }
 
 impl FilterKind {
+    /// The kind of a text, if that is a Topic Filter. Allocates nothing.
+    pub(super) fn of(text: &str) -> Result<Self, FilterError> {
+        check(text).map(|(kind, _, _)| kind)
+    }
+
     /// The kind of a filter that starts with this level.
     fn of_level(level: &str) -> Self {
         match level {
@@ -80,11 +85,7 @@ impl FilterKind {
 impl TopicFilter {
     /// Checks a text that is UTF-8 and at most 65,535 bytes already.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        if text.is_empty() {
-            return Err(FilterError::Empty);
-        }
-        let (kind, start) = read_prefix(text)?;
-        let wildcard = check_levels(&text[start..])?;
+        let (kind, start, wildcard) = check(text)?;
         Ok(Self { text: text.into(), start: start as u32, kind, wildcard })
     }
 
@@ -160,6 +161,17 @@ impl std::fmt::Display for TopicFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// What the prefix of a filter asks for, where the filter proper starts, and whether a level of it is a
+/// wildcard.
+fn check(text: &str) -> Result<(FilterKind, usize, bool), FilterError> {
+    if text.is_empty() {
+        return Err(FilterError::Empty);
+    }
+    let (kind, start) = read_prefix(text)?;
+    let wildcard = check_levels(&text[start..])?;
+    Ok((kind, start, wildcard))
 }
 
 /// What the prefix asks for, and where the filter proper starts.

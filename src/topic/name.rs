@@ -1,6 +1,6 @@
 //! Topic names: what a message is published to (MQTT 5.0 section 4.7).
 
-use super::{FilterKind, TopicFilter};
+use super::FilterKind;
 use crate::base::limits::TOPIC_LEVELS_MAX;
 
 /// A valid Topic Name: not empty, no wildcard, no U+0000, at most
@@ -79,7 +79,7 @@ impl<'a> TopicName<'a> {
 }
 
 fn is_request(text: &str) -> bool {
-    TopicFilter::parse(text).is_ok_and(|filter| filter.kind() == FilterKind::Request)
+    FilterKind::of(text) == Ok(FilterKind::Request)
 }
 
 impl std::fmt::Display for TopicName<'_> {
