@@ -237,14 +237,19 @@ impl Config {
         Self::load_on(sources, &Machine::this())
     }
 
-    /// The same on a machine with one CPU that knows no host name: for fuzzing, which must not
-    /// ask name servers.
+    /// The same on a machine with one CPU that knows no host name and where every password file is
+    /// empty: for fuzzing, which must not ask name servers, nor read whatever file it thinks of.
     ///
     /// # Errors
     /// As [`Config::load`].
     #[doc(hidden)]
     pub fn load_offline(sources: &Sources) -> Result<Self, ConfigErrors> {
-        Self::load_on(sources, &Machine { cpus: NonZeroUsize::MIN, resolve: |_, _| Ok(Vec::new()) })
+        let machine = Machine {
+            cpus: NonZeroUsize::MIN,
+            resolve: |_, _| Ok(Vec::new()),
+            read_passwords: |_| Ok((String::new(), false)),
+        };
+        Self::load_on(sources, &machine)
     }
 
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
@@ -289,8 +294,9 @@ impl Config {
         };
         let listen_is_default = listen.is_none();
         let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
+        let load = |path| load_passwords(path, machine);
         let (credentials, is_open_to_all) =
-            password_file.as_deref().map_or_else(|| Ok(Default::default()), load_passwords)?;
+            password_file.as_deref().map_or_else(|| Ok(Default::default()), load)?;
         if anonymous == AnonymousPolicy::LoopbackOnly && credentials.is_empty() {
             refuse_open_addresses(&listen)?;
         }
@@ -352,13 +358,13 @@ fn check_listen(
 }
 
 /// The users, and whether everybody on this machine can read the file.
-fn load_passwords(path: &Path) -> Result<(Credentials, bool), Vec<Problem>> {
+fn load_passwords(path: &Path, machine: &Machine) -> Result<(Credentials, bool), Vec<Problem>> {
     let problem = |line, fault| {
         Problem::new(Origin::new(&path.to_string_lossy(), line), "password_file", fault)
     };
     let unreadable =
         |error: std::io::Error| vec![problem(None, Fault::UnreadablePasswords(error.to_string()))];
-    let (text, is_open_to_all) = read_password_file(path).map_err(unreadable)?;
+    let (text, is_open_to_all) = (machine.read_passwords)(path).map_err(unreadable)?;
     match Credentials::parse(&text) {
         Ok(credentials) => Ok((credentials, is_open_to_all)),
         Err(lines) => {
@@ -440,13 +446,18 @@ struct Machine {
     /// CPUs this process may run on.
     cpus: NonZeroUsize,
     resolve: address::Resolve,
+    read_passwords: fn(&Path) -> std::io::Result<(String, bool)>,
 }
 
 impl Machine {
     fn this() -> Self {
         // Honours the affinity mask and the CPU quota of the cgroup.
         let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { cpus: cpus.min(SHARDS_ALLOWED), resolve: address::system_resolve }
+        Self {
+            cpus: cpus.min(SHARDS_ALLOWED),
+            resolve: address::system_resolve,
+            read_passwords: read_password_file,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod input;
 pub mod memory;
 pub mod mutate;
+mod scram;
 mod seeds;
 mod targets;
 
@@ -22,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "packets",
         run: targets::packets::run,
@@ -39,6 +40,12 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "session", run: targets::session::run, seeds: seeds::session, variants: 5_000 },
     Target { name: "broker", run: targets::broker::run, seeds: seeds::broker, variants: 3_000 },
     Target { name: "config", run: targets::config::run, seeds: seeds::config, variants: 5_000 },
+    Target {
+        name: "passwords",
+        run: targets::passwords::run,
+        seeds: seeds::passwords,
+        variants: 10_000,
+    },
 ];
 
 /// Seconds that one input may take: more is a hang.

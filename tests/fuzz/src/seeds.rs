@@ -6,6 +6,9 @@
 mod notation;
 
 use notation::wire;
+use ringmq::{auth::scram::Server, base::ShardId};
+
+use crate::scram;
 
 fn all(notations: &[&str]) -> Vec<Vec<u8>> {
     notations.iter().map(|notation| wire(notation)).collect()
@@ -80,6 +83,13 @@ pub(crate) fn topics() -> Vec<Vec<u8>> {
         "04 01 `$share/g/a/+` 0a 04 12 `$share/g/a/+` 0a 08 03 `$share/h/#` 0a 02 00 `a/b` 0a
          14 11 `$share/g/a/+` 0a 02 00 `a/b` 0a 18 02 `$share/g/a/+` 0a 1c 01 `$share/g/a/+` 0a
          02 00 `a/b` 0a",
+        "04 01 `$queue/a/+` 0a 04 02 `$queue/a/+` 0a 02 00 `a/b` 0a 18 00 `$queue/a/+` 0a 05 01 `$exclusive/a/+` 0a
+         05 01 `a/+` 0a 14 01 `$exclusive/a/+` 0a 02 00 `a/b` 0a 10 01 `$exclusive/a/+` 0a 00 00 `$request/a` 0a",
+        "04 01 `$share/l/a` 0a 04 02 `$share/l/a` 0a 04 03 `$share/l/a` 0a 00 6b `$share/l/a` 0a 00 42 `$share/l/a` 0a
+         02 00 `a` 0a 04 01 `$share/s/a` 0a 04 02 `$share/s/a` 0a 04 01 `$share/c/a` 0a 04 02 `$share/t/#` 0a
+         04 12 `$share/t/#` 0a 04 01 `$share/r/#` 0a 04 02 `$share/x/a` 0a 02 00 `a` 0a 02 00 `b` 0a",
+        "04 00 `$queue` 0a 04 00 `$queue/` 0a 04 00 `$exclusive/$share/g/a` 0a 04 00 `$share/g/$queue/a` 0a
+         04 00 `$request/#` 0a 04 00 `$request/$request` 0a 04 00 `$requests/a` 0a",
         "04 00 `$share/g/` 0a 04 00 `$share//a` 0a 04 00 `$share` 0a 04 00 `a/#/b` 0a 04 00 `a+` 0a
          04 00 `$share/+/a` 0a 00 00 `$sharea` 0a 04 00 `/+/` 0a",
     ])
@@ -100,35 +110,75 @@ pub(crate) fn session() -> Vec<Vec<u8>> {
 pub(crate) fn broker() -> Vec<Vec<u8>> {
     all(&[
         // Fan-out on one shard, at each QoS and to each version.
-        "00 0000  02 80 00 00  12 82 01 00  22 81 02 00  32 80 03 00
+        "00 0000 0000  02 80 00 00  12 82 01 00  22 81 02 00  32 80 03 00
          05 01 00 02 02 00 05  15 00 00 03 01 00 05  25 00 00 01 00 00 05
          33 01 01 07 00  33 02 01 08 03  33 00 01 00 00  0e 08 ff 18 ff 28 ff 38 ff 0e 08 ff 38 ff 0e",
         // The same, traced.
-        "01 c000  02 80 00 00  12 82 01 00 22 81 02 00 0e 05 01 00 02 02 00 05 15 00 00 03 01 00 05 0e
+        "01 c000 0000  02 80 00 00  12 82 01 00 22 81 02 00 0e 05 01 00 02 02 00 05 15 00 00 03 01 00 05 0e
          33 01 01 07 00 13 02 01 08 03 0d ff 0d ff 09 0a 19 0a 0c 02 0e 0b 00 13 01 01 09 00 0e",
         // Two shards, lanes moved one by one, a retained message, a shared subscription.
-        "01 0000  02 80 00 00  0d ff 0d ff  12 82 01 00  0d ff 0d ff  22 80 02 00 0d ff 0d ff
+        "01 0000 0000  02 80 00 00  0d ff 0d ff  12 82 01 00  0d ff 0d ff  22 80 02 00 0d ff 0d ff
          13 10 01 01 00  0d ff  05 00 01 02 02 00 0a 01 00 05  0d ff 0d ff 0d ff 0d ff 0d ff 0d ff
          25 00 00 0b 01 00 05 0e 13 01 01 02 00  0d ff 0b 00 0d ff 0d ff 0e 06 02 0a 0e",
         // A session that is resumed, with a window of one, and taken over.
-        "00 0000  02 11 00 00 02 01 00  05 00 00 02 02 00 05  12 80 01 00
+        "00 0000 0000  02 11 00 00 02 01 00  05 00 00 02 02 00 05  12 80 01 00
          13 02 00 01 00 13 02 00 02 00 13 01 00 03 00  09 0a 08 01 0b 01 13 01 00 04 00
          02 11 00 00 02 01 00 09 0a 08 ff 09 0a 08 ff 42 11 00 00 01 00 00 0e 4f 01 01 02",
         // Wills: delayed, retained, at a take-over; expiry; keep-alive.
-        "01 0000  02 b0 00 01 01 00 00 01 00 02 02 03  12 71 01 00 02 00 00 02 00 01 01 03
+        "01 0000 0000  02 b0 00 01 01 00 00 01 00 02 02 03  12 71 01 00 02 00 00 02 00 01 01 03
          22 80 02 00 25 00 00 02 02 00 05 0e 0b 00 1b 00 0c 02 0e 0c 03 0e 2f 01 01 00",
         // Aliases, expiry, refusals, limits reached.
-        "00 0007  02 80 00 00  03 23 01 01 00 00 03 a3 01 01 00 00 0e",
-        "02 ffff  02 11 00 00 01 01 03 12 80 01 00 22 82 02 00 05 01 02 02 02 00 00 05 00 0a 0a 00 05
+        "00 0007 0000  02 80 00 00  03 23 01 01 00 00 03 a3 01 01 00 00 0e",
+        "02 ffff 0000  02 11 00 00 01 01 03 12 80 01 00 22 82 02 00 05 01 02 02 02 00 00 05 00 0a 0a 00 05
          13 10 00 01 00 13 10 01 02 00 13 12 02 01 03 13 01 00 01 04 0e 2f 04 01 01 ff 00 0e",
         // A full lane: publishers wait.
-        "01 0000  02 80 00 00 12 80 01 00 22 82 02 00 0e 05 00 00 02 00 00 05 15 00 00 02 01 00 05 0e
+        "01 0000 0000  02 80 00 00 12 80 01 00 22 82 02 00 0e 05 00 00 02 00 00 05 15 00 00 02 01 00 05 0e
          2f 04 00 00 ff 00 2f 04 00 00 ff 00 2f 04 01 01 ff 02 0d ff 0d ff 0e",
         // Bytes of packets in parts, garbage, and what is not for clients to send; logged.
-        "00 8000  00 00 01 05 100d00044d 01 0a 515454040200000001 63 01 04 82080001 01 06 0003 612f62 01 0e
+        "00 8000 0000  00 00 01 05 100d00044d 01 0a 515454040200000001 63 01 04 82080001 01 06 0003 612f62 01 0e
          10 00 11 0f 10 0d 0004 4d515454 05 02 0000 00 0001 63 11 02 d000 20 00 21 03 474554",
         // The server ends.
-        "01 0000  02 80 00 00 12 82 01 00 05 00 00 02 00 00 05 0f 07 0e",
+        "01 0000 0000  02 80 00 00 12 82 01 00 05 00 00 02 00 00 05 0f 07 0e",
+        // Authentication, in one step less and again; nobody gets in without; a wrong proof; another user.
+        "00 0000 0002  02 98 01 00 00 00 00 00 08 00 0e 08 ff 0e 0f 08 00 00 00 0e 08 ff 0e 0f 08 01 00 04
+         12 98 02 00 00 00 00 00 10 0e 08 ff 0e 18 ff 0e 18 ff 0e 15 00 00 08 01 00 05 0f 08 02 00 01
+         22 98 03 00 00 00 00 00 0c 03 00 0e 28 ff 0e 32 98 04 00 00 00 00 00 08 01 0e 3f 08 01 00 04 0e
+         42 80 00 00 0e",
+        // Aliases towards a client, more topics than it has room for; packets that are too large to set one.
+        "00 0000 0000  02 98 01 00 00 00 00 02 00 12 98 02 00 00 00 03 00 00 05 01 00 02 02 00 05 15 00 00 0e 00 00 05
+         23 00 00 22 82 03 00 23 00 08 00 00 23 00 08 00 00 23 00 09 00 00 23 00 02 00 00 23 00 08 00 03 23 00 09 00 03
+         0e 23 01 09 00 00 23 01 08 01 00 0e 08 ff 18 ff 0e",
+        "00 0000 0800  02 98 01 00 00 00 00 00 00 05 00 00 02 02 00 05 22 82 03 00 23 00 08 00 00 23 00 09 00 00
+         23 00 08 00 00 23 00 09 00 00 23 00 09 00 00 23 00 09 00 00 0e",
+        // Delayed publications and wills: at once, in time, refused; retained; more than there is room for.
+        "01 0000 0000  02 80 01 00 05 00 00 02 02 00 05 12 80 02 00 13 01 0b 00 00 13 01 0a 01 00 13 11 0c 02 00
+         13 01 0d 03 00 13 01 0e 04 00 13 02 0f 05 00 0e 0c 02 0e 22 b0 03 00 00 00 00 00 00 01 0b 01 2b 00 0e 0c 02 0e",
+        "00 0000 1000  02 80 01 00 03 01 0c 00 00 03 01 0c 01 00 03 01 0c 02 00 03 41 0c 03 00 00 0e",
+        "00 0000 2000  02 80 01 00 03 01 0c 00 03 03 01 0b 01 03 0e 0c 02 0e",
+        // Exclusive filters: taken, refused, given back by UNSUBSCRIBE, by the end of the session, in transit.
+        "01 0000 0000  02 80 01 00 12 90 02 00 01 00 00 22 80 03 00 0e 05 00 02 12 00 02 13 00 02 14 00 02 05
+         15 00 00 12 01 00 05 25 00 01 12 01 00 13 01 00 06 0e 06 12 13 0e 15 00 00 12 01 00 05 0d ff 1b 00 0d ff 0e
+         25 00 00 12 01 00 05 2b 00 0e 33 00 00 00 00 0e",
+        // Requests: registered, asked for with and without wildcards, with a payload, not registered, ended.
+        "01 0000 0000  02 80 01 00 12 80 02 00 13 11 00 00 00 13 11 01 01 00 0e 05 01 01 15 00 00 17 01 00 05
+         03 01 10 00 01 03 01 13 01 01 03 01 12 02 01 03 01 10 03 00 0e 08 ff 03 01 11 04 01 06 15 16 0e 03 01 10 05 01 0e
+         12 02 00 00 05 00 00 16 00 00 05 03 01 11 06 01 03 01 11 07 01 0b 00 0e",
+        // $queue, and each strategy.
+        "02 0000 4000  02 80 01 00 12 80 02 00 22 80 03 00 0e 05 00 02 10 01 00 18 01 00 19 01 00 05
+         15 00 02 10 01 00 18 01 00 19 01 00 05 25 00 02 1a 01 00 1b 01 00 0a 00 00 05 05 00 02 1a 01 00 1b 01 00 11 00 00 05
+         0e 33 01 00 00 00 32 80 04 00 33 01 00 00 00 33 02 01 01 00 33 01 00 02 00 33 01 02 03 00 0e 08 ff 18 ff 28 ff 0e
+         1b 00 0e 33 01 00 04 00 0e 06 10 1a 0e 33 01 00 05 00 0e",
+        // Automatic subscriptions, rewrite rules, an end for retained messages.
+        "01 0000 001d  02 89 01 00 00 04 00 12 89 02 00 01 07 02 22 80 03 00 0e 23 01 00 00 00 23 11 03 01 00 23 11 01 02 00
+         23 11 02 03 00 23 11 00 04 00 0e 05 00 02 03 01 00 06 01 00 07 01 00 05 0e 0c 02 0e 06 03 06 0e 0c 04 0e
+         32 89 04 00 00 04 03 0e 33 11 01 00 00 0e",
+        // Another server: for those that are connected at the end, when it is full, always.
+        "00 0000 00a0  02 89 01 00 00 01 0e 0f 07 0e",
+        "00 0400 00c0  02 89 01 00 00 03 12 89 02 00 00 03 22 89 03 00 00 01 32 80 04 00 42 82 00 00 0e",
+        "00 0000 0060  02 80 01 00 12 82 02 00 22 81 03 00 0e",
+        // What is not available.
+        "00 0000 0700  02 80 01 00 05 01 00 00 00 00 05 12 80 02 00 15 00 00 02 00 00 05 22 80 03 00 25 00 00 10 00 00 05
+         32 82 04 00 35 00 02 02 00 00 0a 00 00 00 00 00 05 0e",
     ])
 }
 
@@ -145,8 +195,39 @@ pub(crate) fn config() -> Vec<Vec<u8>> {
         "=limits.inflight_max=100\0=listen=127.0.0.1:1\0=log_format=text\0=limits=1\0=x\0=shards=\"2\"",
         "$RINGMQ_LIMITS_INFLIGHT_MAX=5\0$RINGMQ_LISTEN=127.0.0.1:0\0$RINGMQ_SHARD=1\0$RINGMQ_PORT_1883_TCP=x\0$KUBERNETES_SERVICE_HOST=x\0$HOME=/",
         "-127.0.0.1:0\0-[::1]:1883\0-mqtt://127.0.0.1\0-localhost:1\0-'127.0.0.1:3'",
+        "server_reference = \"b:1883 c:1883\"\nredirect = \"full\"\nresponse_information = \"answers/%c\"\npassword_file = \"/p\"\n\
+         rewrite = [\"publish a/+/# => b/$1/%c/$2\", \"subscribe # => %u/$1\", \"all a => b\"]\n\
+         retained_ttl = [\"a/# => 3600\", \"# => 0\"]\n\
+         auto_subscribe = [\"c/%c => 1 no_local retain=new\", \"$share/g/%u => 2 retain_as_published retain=never\"]\n\
+         [shared]\nstrategy = \"sticky\"\nstrategies = [\"jobs => least_inflight\", \"j => random\"]\n\
+         [limits]\nclient_topic_aliases_max = 1\ndelayed_messages_max = 0\nwildcard_subscription_available = false\n",
+        "rewrite = [\"a => b\", \"all $share/g/a => b\", \"publish + => $2\", \"publish a => +\", \"all  =>\"]\nretained_ttl = [\"a => +5\", \"a/#/b => 1\"]\n\
+         auto_subscribe = [\"a\", \"a => 3\", \"$exclusive/a => 1\", \"$%c/a => 1\", \"$share/g/a => 1 no_local\", \"a => 1 x\"]\n\
+         shared.strategies = [\"j\", \"j => best\", \"j => sticky\", \"j => random\"]\nredirect = \"never\"\n",
+        "=rewrite=all a => b\0=retained_ttl=a => 5\0=auto_subscribe=a => 1\0$RINGMQ_SHARED_STRATEGIES=a => sticky\0=allow_anonymous=false\0=password_file=x",
     ]
     .iter()
     .map(|text| text.as_bytes().to_vec())
     .collect()
+}
+
+/// See `targets/passwords.rs`: a file, then messages, with a NUL between them.
+pub(crate) fn passwords() -> Vec<Vec<u8>> {
+    let line = scram::password_line();
+    let mut server = Server::new([7; 32], ShardId(0));
+    let (_, answer) = server.begin(&scram::credentials(), scram::FIRST).expect("a first message");
+    let last = scram::last(answer.as_bytes()).expect("the server's first message");
+    let verifier = line.strip_prefix("user").expect("the user's line");
+    let file = format!("# Users\n\n{line}\r\n us{verifier} \nus er,=\u{e9}{verifier}\n");
+    let wrong = format!(
+        "{line}\n{line}\nuser\n:{line}\nus\u{ad}er{verifier}\nu:SCRAM-SHA-256$4095:AA==$AA==:AA==\n\
+         v:SCRAM-SHA-256$4096:$:\nw:SCRAM-SHA-256$-1:::\nx:md5\n\u{7}{verifier}\n#{verifier}\n"
+    );
+    vec![
+        file.into_bytes(),
+        wrong.into_bytes(),
+        [b"\0", scram::FIRST, b"\0", &last[..]].concat(),
+        b"\0n,,n=user,r=x\0c=biws,r=x,p=AAAA\0y,a=us=2Cer,n=us=2Cer,r=y,e=x\0,p=\0n,,m=x,n=user,r=x".to_vec(),
+        b"\0p=tls-unique,,n=user,r=x\0n,a=other,n=user,r=x\0n,,n=us\xc2\xader,r=x\0c=biws,r=x\0\xff".to_vec(),
+    ]
 }

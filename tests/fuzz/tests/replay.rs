@@ -42,6 +42,11 @@ fn config_holds() {
 }
 
 #[test]
+fn passwords_hold() {
+    replay("passwords");
+}
+
+#[test]
 fn the_corpora_are_small() {
     let files = fuzz::TARGETS.iter().flat_map(|target| corpus_files(target.name));
     let bytes: u64 = files.map(|file| file.metadata().expect("a file").len()).sum();

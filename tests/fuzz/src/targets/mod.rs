@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod config;
 pub(crate) mod packets;
+pub(crate) mod passwords;
 pub(crate) mod properties;
 mod reference;
 pub(crate) mod session;

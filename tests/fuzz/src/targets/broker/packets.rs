@@ -1,20 +1,49 @@
 //! Packets of clients, made from the bytes of an input: mostly valid ones, about few names that meet.
 
 use ringmq::{
+    auth::scram::METHOD,
     base::{PacketId, QoS},
     codec::{
-        Connect, Disconnect, Packet, PacketType, Properties, Property, PropertyBuf, Publish,
+        Auth, Connect, Disconnect, Packet, PacketType, Properties, Property, PropertyBuf, Publish,
         ReasonCode, RetainHandling, SubscribeFilter, Version, Will, encode_ack, encode_publish,
         encode_subscribe, encode_unsubscribe,
     },
     topic::TopicName,
 };
 
-use crate::{input::Input, targets::VERSIONS};
+use crate::{input::Input, scram, targets::VERSIONS};
 
-pub(super) const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "b", "$d/x", "/", "a//b", "$SYS/x"];
+pub(super) const TOPICS: [&str; 24] = [
+    "a",
+    "a/b",
+    "a/b/c",
+    "b",
+    "$d/x",
+    "/",
+    "a//b",
+    "$SYS/x",
+    "a/topic/to/have/an/alias",
+    "a/topic/to/have/another/alias",
+    "$delayed/0/a",
+    "$delayed/5/a/b",
+    "$delayed/4294967/b",
+    "$delayed/4294968/b",
+    "$delayed/1/$delayed/1/a",
+    "$delayed/3/$d/x",
+    "$request/a",
+    "$request/#",
+    "$request/+/b",
+    "$request/a/b",
+    "$exclusive/a",
+    "$queue/a",
+    "$share/g/a",
+    "$delayed",
+];
 
-const FILTERS: [&str; 16] = [
+/// Filters that one session has at a time.
+pub(super) const EXCLUSIVES: [&str; 3] = ["$exclusive/a", "$exclusive/b", "$exclusive/a/#"];
+
+const FILTERS: [&str; 32] = [
     "a",
     "a/b",
     "#",
@@ -31,6 +60,22 @@ const FILTERS: [&str; 16] = [
     "b",
     "$share//a",
     "a/#/b",
+    "$queue/a",
+    "$queue/#",
+    EXCLUSIVES[0],
+    EXCLUSIVES[1],
+    EXCLUSIVES[2],
+    "$request/a",
+    "$request/#",
+    "$request/+/b",
+    "$share/s/a/#",
+    "$share/c/+",
+    "$share/t/a/b",
+    "$share/l/a",
+    "a/topic/#",
+    "$queue",
+    "$share/g/$request/a",
+    "user/#",
 ];
 
 const LEVELS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -47,6 +92,21 @@ pub(super) fn connect(input: &mut Input<'_>, out: &mut Vec<u8>) {
         if let Some(bytes) = input.pick(&[None, None, Some(1), Some(4), Some(20), Some(60)]) {
             properties.push(Property::MaximumPacketSize(bytes));
         }
+    }
+    let (mut user_name, mut has_first) = (None, false);
+    if bits & 8 != 0 {
+        properties.push(Property::TopicAliasMaximum(input.pick(&[16, 1, 2, 0, u16::MAX])));
+        let extras = input.u8();
+        properties.push(Property::RequestResponseInformation(extras & 1 != 0));
+        properties.push(Property::RequestProblemInformation(extras & 2 == 0));
+        user_name = (extras & 4 != 0).then(|| input.pick(&["user", "", "+", "other"]));
+        has_first = extras & 8 != 0;
+        if extras & 0x18 != 0 {
+            properties.push(Property::AuthenticationMethod(METHOD));
+        }
+    }
+    if has_first {
+        properties.push(Property::AuthenticationData(input.pick(&CLIENT_MESSAGES)));
     }
     let payload = [b'w'; 3];
     let will = (bits & 0x20 != 0).then(|| {
@@ -67,10 +127,41 @@ pub(super) fn connect(input: &mut Input<'_>, out: &mut Vec<u8>) {
         client_id,
         properties: properties.as_properties(),
         will,
-        user_name: None,
+        user_name,
         password: None,
     };
     Packet::Connect(connect).encode(version, out);
+}
+
+/// An AUTH that fits or not.
+pub(super) fn auth(input: &mut Input<'_>, out: &mut Vec<u8>) {
+    let (again, go_on) = (ReasonCode::ReAuthenticate, ReasonCode::ContinueAuthentication);
+    let reason = input.pick(&[again, go_on, again, ReasonCode::Success]);
+    let mut properties = PropertyBuf::new();
+    if let Some(method) = input.pick(&[Some(METHOD), Some(METHOD), Some("PLAIN"), None]) {
+        properties.push(Property::AuthenticationMethod(method));
+        let choice = usize::from(input.u8());
+        let data = match CLIENT_MESSAGES.get(choice) {
+            Some(message) => Some(*message),
+            // Any bytes, or none.
+            None => (choice < 0x80).then(|| input.take(choice)),
+        };
+        data.into_iter().for_each(|data| properties.push(Property::AuthenticationData(data)));
+    }
+    let auth = Auth { reason, properties: properties.as_properties() };
+    Packet::Auth(auth).encode(Version::V5, out);
+}
+
+/// The AUTH that answers one from the broker.
+pub(super) fn continue_authentication(data: &[u8]) -> Vec<u8> {
+    let mut properties = PropertyBuf::new();
+    properties.push(Property::AuthenticationMethod(METHOD));
+    properties.push(Property::AuthenticationData(data));
+    let reason = ReasonCode::ContinueAuthentication;
+    let auth = Auth { reason, properties: properties.as_properties() };
+    let mut packet = Vec::new();
+    Packet::Auth(auth).encode(Version::V5, &mut packet);
+    packet
 }
 
 pub(super) fn publish(version: Version, input: &mut Input<'_>, out: &mut Vec<u8>) {
@@ -187,10 +278,10 @@ pub(super) fn clear(version: Version, topic: &str, qos: QoS, retain: bool) -> Ve
     packet
 }
 
-/// A SUBSCRIBE to `#` of a client of 5.0.
-pub(super) fn subscribe_to_all() -> Vec<u8> {
+/// A SUBSCRIBE of a client of 5.0.
+pub(super) fn subscribe_to(filter: &str) -> Vec<u8> {
     let filter = SubscribeFilter {
-        filter: "#",
+        filter,
         qos: QoS::AtMostOnce,
         no_local: false,
         retain_as_published: true,
@@ -202,13 +293,17 @@ pub(super) fn subscribe_to_all() -> Vec<u8> {
 }
 
 /// A CONNECT of 5.0 whose session ends with the connection and lives where it is.
-pub(super) fn connect_as_anybody() -> Vec<u8> {
+pub(super) fn connect_as_anybody(authenticates: bool) -> Vec<u8> {
+    let mut properties = PropertyBuf::new();
+    if authenticates {
+        properties.push(Property::AuthenticationMethod(METHOD));
+    }
     let connect = Connect {
         version: Version::V5,
         clean_start: true,
         keep_alive_secs: 0,
         client_id: "",
-        properties: Properties::EMPTY,
+        properties: properties.as_properties(),
         will: None,
         user_name: None,
         password: None,
@@ -219,5 +314,15 @@ pub(super) fn connect_as_anybody() -> Vec<u8> {
 }
 
 fn topic(input: &mut Input<'_>) -> TopicName<'static> {
-    TopicName::parse(input.pick(&TOPICS)).expect("a topic")
+    TopicName::parse_received(input.pick(&TOPICS)).expect("a topic")
 }
+
+/// What clients say who authenticate, right or not.
+const CLIENT_MESSAGES: [&[u8]; 6] = [
+    scram::FIRST,
+    b"n,,n=nobody,r=x",
+    b"y,a=user,n=user,r=y",
+    b"p=tls-unique,,n=user,r=x",
+    b"c=biws,r=x,p=AAAA",
+    b"",
+];

@@ -1,17 +1,18 @@
 //! One connection as its client sees it: both directions are read along, and what the broker sends is held
 //! against what it may send.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::{
     base::{PacketId, QoS},
     codec::{
-        Ack, Packet, PacketType, Property, Publish, Version, decode, decode_connect,
-        decode_from_client, encode_ack, next_frame,
+        Ack, Auth, ConnAck, Connect, Packet, PacketType, Properties, Property, Publish, ReasonCode,
+        Version, decode, decode_connect, decode_from_client, encode_ack, next_frame,
     },
 };
 
-use crate::targets::VERSIONS;
+use super::packets;
+use crate::{scram, targets::VERSIONS};
 
 #[derive(Debug)]
 pub(super) struct View {
@@ -19,6 +20,11 @@ pub(super) struct View {
     pub(super) version: Option<Version>,
     packet_bytes_max: usize,
     receive_maximum: usize,
+    topic_alias_maximum: u16,
+    wants_response_information: bool,
+    wants_problems: bool,
+    /// Whether CONNECT names an Authentication Method.
+    authenticates: bool,
     /// Bytes sent that make no whole packet yet.
     sent: Vec<u8>,
     /// The client has sent what is no packet: what it sends further means nothing.
@@ -31,8 +37,14 @@ pub(super) struct View {
     /// Acknowledged before the client has looked at them, or before they existed.
     acknowledged_early: BTreeSet<PacketId>,
     owed: VecDeque<(PacketType, PacketId)>,
+    /// The client's answer to an AUTH.
+    owed_auth: Option<Vec<u8>>,
+    /// What the broker's topic aliases stand for.
+    aliases: BTreeMap<u16, String>,
     /// Reason codes of the PUBACKs.
     pub(super) pubacks: Vec<u8>,
+    /// Those of the SUBACKs.
+    pub(super) subacks: Vec<u8>,
     /// Topics of retained messages.
     pub(super) retained: Vec<String>,
 }
@@ -43,6 +55,10 @@ impl View {
             version: None,
             packet_bytes_max: usize::MAX,
             receive_maximum: usize::from(u16::MAX),
+            topic_alias_maximum: 0,
+            wants_response_information: false,
+            wants_problems: true,
+            authenticates: false,
             sent: Vec::new(),
             is_faulty: false,
             is_accepted: false,
@@ -50,7 +66,10 @@ impl View {
             in_flight: BTreeSet::new(),
             acknowledged_early: BTreeSet::new(),
             owed: VecDeque::new(),
+            owed_auth: None,
+            aliases: BTreeMap::new(),
             pubacks: Vec::new(),
+            subacks: Vec::new(),
             retained: Vec::new(),
         }
     }
@@ -84,7 +103,7 @@ impl View {
 
     /// Up to `count` answers to what has come.
     pub(super) fn answers(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.owed_auth.take().unwrap_or_default();
         for (kind, id) in self.owed.drain(..count.min(self.owed.len())) {
             encode_ack(kind, id, &mut bytes);
         }
@@ -113,13 +132,17 @@ impl View {
         assert!(rest.is_empty(), "the broker sends whole packets: {rest:02X?}");
     }
 
-    fn note_connect(&mut self, connect: Option<ringmq::codec::Connect<'_>>) -> bool {
+    fn note_connect(&mut self, connect: Option<Connect<'_>>) -> bool {
         let Some(connect) = connect else { return false };
         self.version = Some(connect.version);
         for property in connect.properties.iter() {
             match property {
                 Property::MaximumPacketSize(bytes) => self.packet_bytes_max = bytes as usize,
                 Property::ReceiveMaximum(count) => self.receive_maximum = usize::from(count),
+                Property::TopicAliasMaximum(maximum) => self.topic_alias_maximum = maximum,
+                Property::RequestResponseInformation(on) => self.wants_response_information = on,
+                Property::RequestProblemInformation(on) => self.wants_problems = on,
+                Property::AuthenticationMethod(_) => self.authenticates = true,
                 _ => {}
             }
         }
@@ -153,20 +176,28 @@ impl View {
 
     fn note_received(&mut self, version: Version, packet: &Packet<'_>) {
         let is_connack = packet.packet_type() == PacketType::ConnAck;
-        assert_ne!(is_connack, self.is_accepted, "MQTT-3.2.0-1, MQTT-3.2.0-2: {packet:?}");
+        let is_auth = packet.packet_type() == PacketType::Auth && self.authenticates;
+        assert!(
+            is_connack != self.is_accepted || is_auth,
+            "MQTT-3.2.0-1, MQTT-3.2.0-2: {packet:?}"
+        );
         match packet {
-            Packet::ConnAck(connack) => {
-                self.is_accepted = true;
-                self.is_over = connack.reason.is_error();
+            Packet::ConnAck(connack) => self.note_connack(connack),
+            Packet::Auth(auth) if is_auth => self.note_auth(auth),
+            Packet::SubAck(suback) => {
+                self.subacks.extend_from_slice(suback.reasons);
+                self.check_problems(suback.properties);
             }
+            Packet::UnsubAck(unsuback) => self.check_problems(unsuback.properties),
             Packet::Publish(publish) => self.note_publish(publish),
             Packet::PubAck(Ack { reason, .. }) => self.pubacks.push(reason.0),
             Packet::PubRec(ack) if !ack.reason.is_error() => {
                 self.owed.push_back((PacketType::PubRel, ack.packet_id));
             }
             Packet::PubRel(ack) => self.owed.push_back((PacketType::PubComp, ack.packet_id)),
-            Packet::Disconnect(_) => {
+            Packet::Disconnect(disconnect) => {
                 assert_eq!(version, Version::V5);
+                check_redirect(disconnect.reason, disconnect.properties);
                 self.is_over = true;
             }
             Packet::Connect(_)
@@ -174,18 +205,58 @@ impl View {
             | Packet::Unsubscribe(_)
             | Packet::PingReq
             | Packet::Auth(_) => panic!("not a server's packet: {packet:?}"),
-            Packet::PubRec(_)
-            | Packet::PubComp(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => {}
+            Packet::PubRec(_) | Packet::PubComp(_) | Packet::PingResp => {}
         }
     }
 
+    fn note_connack(&mut self, connack: &ConnAck<'_>) {
+        self.is_accepted = true;
+        self.is_over = connack.reason.is_error();
+        check_redirect(connack.reason, connack.properties);
+        let is_information = |property| matches!(property, Property::ResponseInformation(_));
+        let has_information = connack.properties.iter().any(is_information);
+        assert!(!has_information || self.wants_response_information, "MQTT-3.1.2-28");
+    }
+
+    fn note_auth(&mut self, auth: &Auth<'_>) {
+        let is_end = auth.reason == ReasonCode::Success;
+        let goes_on = auth.reason == ReasonCode::ContinueAuthentication;
+        assert!(goes_on || is_end && self.is_accepted, "MQTT-4.12.0-2: {auth:?}");
+        self.check_problems(auth.properties);
+        let data = auth.properties.iter().find_map(|property| match property {
+            Property::AuthenticationData(data) => Some(data),
+            _ => None,
+        });
+        let last = data.and_then(scram::last);
+        let answer = if data.is_none() { Some(scram::FIRST) } else { last.as_deref() };
+        self.owed_auth = answer.filter(|_| goes_on).map(packets::continue_authentication);
+    }
+
+    fn check_problems(&self, properties: Properties<'_>) {
+        let is_problem =
+            |property| matches!(property, Property::ReasonString(_) | Property::UserProperty(..));
+        assert!(self.wants_problems || !properties.iter().any(is_problem), "MQTT-3.1.2-29");
+    }
+
+    /// The topic, by name or by an alias that was set before.
+    fn topic_of(&mut self, publish: &Publish<'_>) -> String {
+        let alias = publish.properties.iter().find_map(|property| match property {
+            Property::TopicAlias(alias) => Some(alias),
+            _ => None,
+        });
+        let Some(alias) = alias else { return publish.topic.expect("a topic").to_string() };
+        let in_range = (1..=self.topic_alias_maximum).contains(&alias);
+        assert!(in_range, "MQTT-3.1.2-26: {publish:?}");
+        if let Some(topic) = publish.topic {
+            self.aliases.insert(alias, topic.to_string());
+        }
+        self.aliases.get(&alias).expect("an alias that was set").clone()
+    }
+
     fn note_publish(&mut self, publish: &Publish<'_>) {
-        let topic = publish.topic.expect("the broker uses no alias");
+        let topic = self.topic_of(publish);
         if publish.retain {
-            self.retained.push(topic.to_string());
+            self.retained.push(topic);
         }
         let Some(id) = publish.packet_id else { return };
         if self.acknowledged_early.remove(&id) {
@@ -200,4 +271,11 @@ impl View {
         };
         self.owed.push_back((kind, id));
     }
+}
+
+/// Another server is named to those only who shall use it.
+fn check_redirect(reason: ReasonCode, properties: Properties<'_>) {
+    let redirects = [ReasonCode::UseAnotherServer, ReasonCode::ServerMoved].contains(&reason);
+    let is_reference = |property| matches!(property, Property::ServerReference(_));
+    assert_eq!(properties.iter().any(is_reference), redirects, "{reason} {properties:?}");
 }

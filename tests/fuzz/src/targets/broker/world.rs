@@ -6,7 +6,7 @@ use ringmq::{
     base::{ConnId, ShardId, Time},
     broker::{Broker, BrokerSetup, Effect, MeshMessage, Origin, TraceSetup},
     codec::Version,
-    config::Policy,
+    config::{AnonymousPolicy, Policy},
 };
 
 use super::{CLIENTS, packets, view::View};
@@ -20,6 +20,8 @@ pub(super) struct World {
     links: Vec<Link>,
     /// Bytes that may still be given to the brokers.
     bytes_left: usize,
+    /// Clients have to.
+    authenticates: bool,
     floods_left: u32,
 }
 
@@ -80,6 +82,7 @@ impl World {
             lanes: (0..shards * shards).map(|_| Lane::default()).collect(),
             links: (0..=CLIENTS).map(|_| link()).collect(),
             bytes_left: BYTES_MAX,
+            authenticates: policy.anonymous == AnonymousPolicy::Nowhere,
             floods_left: FLOODS_MAX,
         }
     }
@@ -242,10 +245,17 @@ impl World {
         packets: &[Vec<u8>],
         look: impl FnOnce(&mut View) -> T,
     ) -> T {
-        let connect = packets::connect_as_anybody();
         self.bytes_left = BYTES_MAX;
         self.open(CLIENTS, shard as u8);
-        for bytes in [&connect].into_iter().chain(packets) {
+        self.feed(CLIENTS, &packets::connect_as_anybody(self.authenticates));
+        self.settle();
+        // AUTH, until CONNACK comes.
+        for _ in 0..2 {
+            let answers = self.answers(CLIENTS, 0);
+            self.feed(CLIENTS, &answers);
+            self.settle();
+        }
+        for bytes in packets {
             self.feed(CLIENTS, bytes);
             self.settle();
         }
