@@ -16,7 +16,7 @@ fn machine() -> Machine {
         };
         Ok(ips.iter().map(|ip| SocketAddr::from((*ip, port))).collect())
     }
-    Machine { cpus: NonZeroUsize::new(3).unwrap(), resolve }
+    Machine { cpus: NonZeroUsize::new(3).unwrap(), resolve, read_passwords: read_password_file }
 }
 
 /// A file under the temporary directory, removed at the end.
