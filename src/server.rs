@@ -279,7 +279,9 @@ fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
 
 fn listen_problem(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "is in use by another process".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "is in use by another process, or by one that was killed just now".to_owned()
+        }
         io::ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
         io::ErrorKind::PermissionDenied => {
             "may not be listened on: ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()

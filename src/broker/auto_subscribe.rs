@@ -36,8 +36,9 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else { return Vec::new() };
         let client = &session.client;
         let for_client = self.policy.auto_subscribe.iter().filter_map(|rule| {
-            rule.for_client(client.as_str(), user).unwrap_or_else(|why| {
-                tracing::warn!(%client, rule = %rule.filter(), %why, "not subscribed automatically");
+            rule.for_client(client.as_str(), user).unwrap_or_else(|reason| {
+                let rule = rule.filter();
+                tracing::warn!(%client, %rule, %reason, "not subscribed automatically");
                 None
             })
         });

@@ -95,7 +95,9 @@ impl Cause {
             Self::Refused(reason, why) => format!("{why}: {reason}"),
             Self::NotAuthenticated(why) => why.clone(),
             Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
-            Self::NotConnect => "the first packet is no MQTT CONNECT".into(),
+            Self::NotConnect => {
+                "the first packet is no MQTT CONNECT (nor are TLS and WebSocket spoken here)".into()
+            }
             Self::ConnectTimeout => {
                 "no CONNECT, or no end of its authentication, within connect_timeout_secs".into()
             }

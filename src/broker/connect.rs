@@ -51,7 +51,7 @@ impl Broker {
         if self.connections.get(conn).is_some_and(|found| found.authentication.is_some()) {
             return self.packet_while_connecting(conn, frame);
         }
-        if frame.packet_type() != Some(PacketType::Connect) {
+        if frame.packet_type() != Some(PacketType::Connect) || rest.starts_with(&TLS_HANDSHAKE) {
             return self.close(conn, Cause::NotConnect);
         }
         let connect = match codec::decode_connect(frame) {
@@ -171,7 +171,11 @@ impl Broker {
         if proven.is_none()
             && !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local))
         {
-            return Err((ReasonCode::NotAuthorized, "anonymous clients are not allowed here"));
+            let why = match connect.password {
+                None => "anonymous clients are not allowed here",
+                Some(_) => "a Password in CONNECT proves nothing here, only SCRAM-SHA-256 does",
+            };
+            return Err((ReasonCode::NotAuthorized, why));
         }
         let Some(will) = &connect.will else { return Ok(()) };
         if will.qos > self.policy.limits.maximum_qos {
@@ -437,3 +441,7 @@ fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'
 fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {
     sessions.get(key).map_or_else(|| ClientId::new(""), |session| session.client.clone())
 }
+
+/// How a TLS client greets: a handshake record of any version since 1.0. As MQTT it would be
+/// a CONNECT with reserved flags set.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 3];
