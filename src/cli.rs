@@ -117,7 +117,8 @@ struct RunArgs {
     ///
     /// HOST:PORT or mqtt://HOST[:PORT], the port of a URL being 1883. IPv6 goes in
     /// brackets, [::1]:1883. With port 0 the kernel chooses a port, which is logged.
-    /// An address that other machines can reach needs allow_anonymous = true.
+    /// An address that other machines can reach needs users in a password_file, or
+    /// allow_anonymous = true.
     #[arg(short, long, value_name = "ADDR")]
     listen: Vec<String>,
 
@@ -160,7 +161,8 @@ struct RunArgs {
     /// Set any configuration key, as in the file (repeatable)
     ///
     /// KEY is dotted, VALUE as in TOML, where quotes around a single word may be
-    /// left out: --set limits.inflight_max=100 --set log_level=warn.
+    /// left out: --set limits.inflight_max=100 --set log_level=warn. A list is stated
+    /// as a whole: --set 'retained_ttl=["a/# => 60", "b/# => 0"]'.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
@@ -236,8 +238,10 @@ Configuration:
   name in capitals, with _ for the dot: RINGMQ_LIMITS_INFLIGHT_MAX=100. A file:
     listen = [\"127.0.0.1:1883\", \"[::1]:1883\"]
     log_level = \"warn\"
+    retained_ttl = [\"a/# => 60\", \"b/# => 0\"]
     [limits]
     inflight_max = 100
+  A list replaces that of a source that counts for less.
 
 Keys:
 {keys}

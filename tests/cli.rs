@@ -94,7 +94,7 @@ fn misuse_of_a_flag_exits_with_2() {
 #[test]
 fn refused_starts_say_where_and_why() {
     let open = "is open to other machines, but clients need no authentication: anybody could \
-                publish and subscribe. To allow that, set `allow_anonymous = true` (or --set \
+                publish and subscribe. Name users in `password_file`, or to allow that, set `allow_anonymous = true` (or --set \
                 allow_anonymous=true)";
     let path = file("refused.toml", "shards = 2\nlisten = [\"0.0.0.0:1883\"]\n");
     for (args, expected) in [
@@ -254,7 +254,7 @@ fn a_wrong_password_file_is_refused_with_its_lines() {
     assert_eq!(outcome(&mut ringmq(&["check", &path])), (1, String::new(), expected));
     let missing = "/nonexistent.users";
     let expected = format!(
-        "{missing}: the password file cannot be read: No such file or directory (os error 2)\n"
+        "{missing}: the file named by password_file cannot be read: No such file or directory (os error 2)\n"
     );
     let refused = outcome(&mut ringmq(&["check", &path, "--set", &set(missing)]));
     assert_eq!(refused, (1, String::new(), expected));

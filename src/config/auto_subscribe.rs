@@ -87,7 +87,7 @@ impl FromStr for AutoSubscription {
     type Err = String;
 
     fn from_str(rule: &str) -> Result<Self, String> {
-        let (filter, how) = rule.rsplit_once("=>").ok_or("there is no =>")?;
+        let (filter, how) = rule.rsplit_once("=>").ok_or("it has no \" => \"")?;
         let filter = TopicFilter::parse(filter.trim()).map_err(|error| error.to_string())?;
         if filter.kind() == FilterKind::Exclusive {
             return Err("only one client could have an exclusive subscription".to_owned());
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn wrong_rules_say_why() {
         for (text, part) in [
-            ("a", "no =>"),
+            ("a", "no \" => \""),
             (" => 1", "empty"),
             ("a# => 1", "wildcard"),
             ("a =>", "no QoS"),

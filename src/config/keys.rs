@@ -111,11 +111,30 @@ impl Key {
 /// What every variable that ringmq reads begins with.
 pub(super) const VARIABLE_PREFIX: &str = "RINGMQ_";
 
-/// The README's table of keys, in Markdown.
+/// The groups of keys: the first key of each, and what they have in common.
+const GROUPS: [(&str, &str); 7] = [
+    ("listen", "Who may connect"),
+    ("shards", "The process"),
+    ("server_reference", "What MQTT 5.0 clients are told"),
+    ("rewrite", "Topics and subscriptions"),
+    ("limits.packet_bytes_max", "What a client may ask for"),
+    ("limits.inflight_max", "What waits for a client"),
+    ("limits.connections_max", "What the broker holds"),
+];
+
+/// The title of the group that begins with `key`.
+fn group_title(key: &Key) -> Option<&'static str> {
+    GROUPS.iter().find(|(first, _)| *first == key.name).map(|(_, title)| *title)
+}
+
+/// The README's tables of keys, in Markdown: one for each group, titled.
 pub fn markdown_table() -> String {
-    let mut table =
-        String::from("| Key | Default | Allowed | Meaning |\n| --- | --- | --- | --- |\n");
+    let mut table = String::new();
     for key in Key::all() {
+        if let Some(title) = group_title(key) {
+            table += &format!("\n**{title}**\n\n| Key | Default | Allowed | Meaning |\n");
+            table += "| --- | --- | --- | --- |\n";
+        }
         let (name, doc) = (key.name, key.doc);
         let default = key.default_text();
         table += &format!("| `{name}` | {default} | {} | {doc} |\n", key.allowed());
@@ -127,6 +146,9 @@ pub fn markdown_table() -> String {
 pub fn help_text() -> String {
     let mut text = String::new();
     for key in Key::all() {
+        if let Some(title) = group_title(key) {
+            text += &format!("\n {title}:\n");
+        }
         text += &format!("  {} (default: {})\n", key.name, key.default_text());
         let doc = format!("{} Takes {}.", key.doc, key.allowed()).replace('`', "");
         let mut line = String::new();
@@ -190,10 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn table_has_a_row_for_each_key_and_no_stray_bar() {
+    fn tables_have_a_row_for_each_key_and_no_stray_bar() {
         let table = markdown_table();
-        assert_eq!(table.lines().count(), Key::all().len() + 2);
-        assert!(table.lines().all(|row| row.matches('|').count() == 5), "{table}");
+        let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).collect();
+        assert_eq!(rows.len(), Key::all().len() + 2 * GROUPS.len());
+        assert!(rows.iter().all(|row| row.matches('|').count() == 5), "{table}");
         assert!(table.contains(
             "| `limits.inflight_max` | 1024 | a whole number from 1 to 65535 | QoS 1 and 2 "
         ));

@@ -254,11 +254,11 @@ impl Config {
 
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
         let (settings, mut problems) = sources.read();
-        // Not knowing what was meant by either key, a verdict on both together
+        // Not knowing what was meant by one key, a verdict on several together
         // would only add noise.
         let suspect = |key| problems.iter().any(|problem: &Problem| problem.concerns(key));
-        let checked = (!suspect("listen") && !suspect("allow_anonymous"))
-            .then(|| Self::check(settings, machine));
+        let checked = !["listen", "allow_anonymous", "server_reference"].into_iter().any(suspect);
+        let checked = checked.then(|| Self::check(settings, machine));
         match checked {
             Some(Ok(config)) if problems.is_empty() => return Ok(config),
             Some(Err(more)) => problems.extend(more),
@@ -299,6 +299,10 @@ impl Config {
             password_file.as_deref().map_or_else(|| Ok(Default::default()), load)?;
         if anonymous == AnonymousPolicy::LoopbackOnly && credentials.is_empty() {
             refuse_open_addresses(&listen)?;
+        }
+        if server_reference.is_none() && redirect != RedirectWhen::default() {
+            let origin = Origin::new("configuration", None);
+            return Err(vec![Problem::new(origin, "redirect", Fault::RedirectNowhere)]);
         }
         Ok(Self {
             listen: listen.into_iter().map(|(_, address)| address).collect(),

@@ -111,13 +111,15 @@ pub(super) enum Fault {
     IsSection { name: &'static str },
     #[error("must have the form KEY=VALUE, for example limits.inflight_max=100")]
     NotAssignment,
+    #[error("redirect is set, but there is no server_reference to send clients to")]
+    RedirectNowhere,
     #[error("is not valid UTF-8")]
     NotText,
     #[error("{} = {found}, but it must be {}{}", key.name, key.allowed(), did_you_mean(*nearest))]
     Value { key: &'static Key, found: String, nearest: Option<&'static str> },
     #[error("{}: {text:?}: {why}; it must be {}", key.name, key.allowed())]
     Text { key: &'static Key, text: String, why: String },
-    #[error("the password file cannot be read: {0}")]
+    #[error("the file named by password_file cannot be read: {0}")]
     UnreadablePasswords(String),
     #[error(transparent)]
     PasswordLine(LineError),
@@ -131,8 +133,8 @@ pub(super) enum Fault {
     TooManyAddresses { count: usize },
     #[error(
         "listen address {text:?} ({address}) is open to other machines, but clients need no \
-         authentication: anybody could publish and subscribe. To allow that, set \
-         `allow_anonymous = true` (or --set allow_anonymous=true)"
+         authentication: anybody could publish and subscribe. Name users in `password_file`, or to \
+         allow that, set `allow_anonymous = true` (or --set allow_anonymous=true)"
     )]
     OpenToAll { text: String, address: SocketAddr },
 }
@@ -143,10 +145,14 @@ fn suggestion(nearest: Option<&Key>, section: &str, name: fn(&Key) -> String) ->
         None => {
             let known: Vec<_> = Key::all()
                 .iter()
-                .filter(|key| key.name.starts_with(section))
+                .filter(|key| key.name.strip_prefix(section).is_some_and(|n| !n.contains('.')))
                 .map(|key| name(key).replace('"', ""))
                 .collect();
-            format!("known are {}", known.join(", "))
+            let others = match section {
+                "" => format!(", and those of the sections [{}]", Key::SECTIONS.join("], [")),
+                _ => String::new(),
+            };
+            format!("known are {}{others}", known.join(", "))
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::topic::{Strategies, Strategy};
 /// What is wrong with a rule.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub(super) enum RuleError {
-    #[error("has no \" => \"")]
+    #[error("it has no \" => \"")]
     NoArrow,
-    #[error("names no prefix; shared.strategy is for all others")]
+    #[error("it names no prefix; shared.strategy is for all others")]
     NoPrefix,
     #[error("no share name holds any of / + #")]
     NoShareName,

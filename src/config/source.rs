@@ -352,15 +352,18 @@ fn is_path(text: &str) -> bool {
 
 fn unknown_key(name: &str, section: &str) -> Fault {
     let local = name.rsplit('.').next().unwrap_or(name);
-    let nearest = nearest(local, Key::all(), |key| key.local_name().to_owned());
-    Fault::UnknownKey { name: name.to_owned(), section: section.to_owned(), nearest }
+    Fault::UnknownKey { name: name.to_owned(), section: section.to_owned(), nearest: meant(local) }
 }
 
 fn nearest_variable(name: &str) -> Option<&'static Key> {
-    let name = name.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase();
+    meant(&name.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase())
+}
+
+/// The key that is probably meant by `name`, which may have `_` behind its section.
+fn meant(name: &str) -> Option<&'static Key> {
     let of_section =
         Key::SECTIONS.iter().find_map(|section| name.strip_prefix(section)?.strip_prefix('_'));
-    let local = of_section.unwrap_or(&name);
+    let local = of_section.unwrap_or(name);
     nearest(local, Key::all(), |key| key.local_name().to_owned())
 }
 

@@ -50,10 +50,9 @@ const U16: u64 = u16::MAX as u64;
 const U32: u64 = u32::MAX as u64;
 /// TOML's integers are signed.
 const I64: u64 = i64::MAX as u64;
-/// The longest packet that MQTT can express, its fixed header included.
 /// Less than this holds no useful CONNECT.
 const PACKET_BYTES_MIN: u64 = 64;
-
+/// The longest packet that MQTT can express, its fixed header included.
 const PACKET_BYTES: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
@@ -106,7 +105,8 @@ pub(super) static KEYS: &[Key] = &[
             Some(path) => path.display().to_string(),
         },
         doc: "File of the users who can authenticate, with SCRAM-SHA-256 over MQTT 5.0, as \
-              `ringmq passwd` writes it. It is read at start; empty is none.",
+              `ringmq passwd` writes it. It is read at start, a relative path from the working \
+              directory; empty is none.",
     },
     Key {
         name: "shards",
@@ -191,7 +191,7 @@ pub(super) static KEYS: &[Key] = &[
         }),
         show: |settings| shown(settings.response_information.as_deref()),
         doc: "Response Information for MQTT 5.0 clients that request it, usually the topic that \
-              their Response Topics are to begin with. `%c` stands for the client identifier.",
+              their Response Topics are to begin with. `%c` stands for the client id.",
     },
     Key {
         name: "rewrite",
@@ -224,20 +224,17 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         name: "auto_subscribe",
         kind: Kind::List(List {
-            form: "rules `\"FILTER => QOS [FLAG...]\"`",
+            form: "rules such as \"a/%c/# => 1 no_local\"",
             clear: |settings| settings.auto_subscribe.clear(),
             add: |settings, rule| {
                 settings.auto_subscribe.push(rule.parse()?);
                 Ok(())
             },
         }),
-        show: |settings| match settings.auto_subscribe.as_slice() {
-            [] => "none".to_owned(),
-            rules => format!("{} rules", rules.len()),
-        },
-        doc: "Subscriptions that every new session gets at CONNECT. In FILTER, `%c` stands for the \
-              client id and `%u` for the user name; flags are `no_local`, `retain_as_published`, \
-              `retain=send`, `retain=new` and `retain=never`.",
+        show: |settings| count(settings.auto_subscribe.len()),
+        doc: "Subscriptions that every new session gets at CONNECT: a topic filter in which `%c` \
+              stands for the client id and `%u` for the user name, a QoS, and any of the flags \
+              `no_local`, `retain_as_published`, `retain=send`, `retain=new` and `retain=never`.",
     },
     Key {
         name: "shared.strategy",
@@ -252,15 +249,15 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         name: "shared.strategies",
         kind: Kind::List(List {
-            form: "\"PREFIX => STRATEGY\"",
+            form: "rules such as \"jobs- => sticky\"",
             clear: |settings| settings.shared.by_prefix.clear(),
             add: |settings, rule| {
                 shared::add_rule(&mut settings.shared, rule).map_err(|error| error.to_string())
             },
         }),
         show: |settings| shared::show_rules(&settings.shared),
-        doc: "Another strategy for the shared subscriptions whose share name begins with PREFIX; \
-              the longest prefix that fits decides.",
+        doc: "Other strategies, by what the share name begins with; the longest prefix that fits \
+              decides.",
     },
     limit!(
         packet_bytes_max,
@@ -283,7 +280,8 @@ pub(super) static KEYS: &[Key] = &[
         client_topic_aliases_max,
         0..=TOPIC_ALIASES_OUT_MAX as u64,
         "Topic aliases that the broker uses towards one MQTT 5.0 client that accepts them; its most \
-         used topics get them. 0 turns them off."
+         used topics get them. 0 turns them off, for clients that ask for them and cannot read \
+         them, as `mosquitto_sub` 2.0 with that property."
     ),
     Key {
         name: "limits.maximum_qos",
@@ -292,14 +290,26 @@ pub(super) static KEYS: &[Key] = &[
             Some(())
         }),
         show: |settings| settings.limits.maximum_qos.to_string(),
-        doc: "Highest QoS that a client may publish with.",
+        doc: "Highest QoS that a client may publish with; a higher one ends the connection (0x9B). \
+              Subscriptions may ask for any.",
     },
-    limit_switch!(retain_available, "Whether retained messages are kept."),
-    limit_switch!(wildcard_subscription_available, "Whether topic filters may have wildcards."),
-    limit_switch!(shared_subscription_available, "Whether subscriptions may be shared."),
+    limit_switch!(
+        retain_available,
+        "Whether clients may publish with RETAIN; if not, that ends the connection (0x9A)."
+    ),
+    limit_switch!(
+        wildcard_subscription_available,
+        "Whether topic filters may have wildcards; if not, that ends the connection of an MQTT 5.0 \
+         client (0xA2) and is refused to others (0x80)."
+    ),
+    limit_switch!(
+        shared_subscription_available,
+        "Whether subscriptions may be shared, `$queue/` included; if not, the same with 0x9E."
+    ),
     limit_switch!(
         subscription_identifiers_available,
-        "Whether subscriptions may have subscription identifiers."
+        "Whether subscriptions may have subscription identifiers; if not, one ends the connection \
+         (0xA1)."
     ),
     limit!(
         keep_alive_secs_max,
@@ -377,7 +387,8 @@ pub(super) static KEYS: &[Key] = &[
     limit!(
         delayed_bytes_max,
         0..=I64,
-        "Bytes (payload, topic, properties) of delayed publications of the process; the same."
+        "Bytes (payload, topic, properties) of delayed publications of the process, divided and \
+         refused in the same way."
     ),
 ];
 

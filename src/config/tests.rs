@@ -277,6 +277,7 @@ fn a_flag_is_taken_as_it_is_typed() {
 fn unknown_keys_name_the_line_and_the_nearest_key() {
     let given = Given {
         file: "allow_anonymus = true\ninflight_max = 1\n\n[limits]\nmax_inflight = 3\nlog_levl = \"x\"\n",
+        sets: &["shared_strategy=random"],
         ..Given::default()
     };
     check_errors(
@@ -286,6 +287,7 @@ fn unknown_keys_name_the_line_and_the_nearest_key() {
             r#"F:2: unknown key "inflight_max"; did you mean "limits.inflight_max" (a whole number from 1 to 65535)?"#,
             r#"F:5: unknown key "limits.max_inflight"; did you mean "limits.inflight_max" (a whole number from 1 to 65535)?"#,
             r#"F:6: unknown key "limits.log_levl"; did you mean "log_level" (one of error, warn, info, debug, trace)?"#,
+            r#"--set shared_strategy: unknown key "shared_strategy"; did you mean "shared.strategy" (one of round_robin, random, sticky, hash_client, hash_topic, least_inflight)?"#,
         ],
     );
 }
@@ -301,6 +303,24 @@ fn unlike_keys_get_the_list_of_known_ones() {
     assert!(limits.starts_with(
         r#"F:3: unknown key "limits.zzz"; known are limits.packet_bytes_max, limits.receive_maximum, "#
     ));
+}
+
+#[test]
+fn a_redirection_has_somewhere_to_go() {
+    for sets in [["redirect=full"], ["redirect=always"]] {
+        check_errors(
+            &Given { sets: &sets, ..Given::default() },
+            &[
+                "configuration: redirect is set, but there is no server_reference to send clients to",
+            ],
+        );
+    }
+    assert!(file("redirect = \"shutdown\"").is_ok());
+    // What is wrong with one key is not told of the other.
+    check_errors(
+        &Given { sets: &["server_reference=[]", "redirect=full"], ..Given::default() },
+        &["--set server_reference: server_reference = [], but it must be text"],
+    );
 }
 
 #[test]
@@ -348,7 +368,7 @@ fn bad_values_name_the_key_and_what_is_allowed() {
         ),
         (
             "auto_subscribe = \"a#\"",
-            "auto_subscribe: \"a#\": there is no =>; it must be a list of rules `\"FILTER => QOS [FLAG...]\"`",
+            "auto_subscribe: \"a#\": it has no \" => \"; it must be a list of rules such as \"a/%c/# => 1 no_local\"",
         ),
         ("ephemeral = 1", "ephemeral = 1, but it must be true or false"),
         ("data_dir = \"\"", "data_dir = \"\", but it must be the path of a directory"),
@@ -467,7 +487,7 @@ fn shared_subscriptions_have_a_strategy_and_rules() {
         },
         &[
             "F:2: shared.strategy = \"rond_robin\", but it must be one of round_robin, random, sticky, hash_client, hash_topic, least_inflight; did you mean \"round_robin\"?",
-            "F:4: shared.strategies: \"x => best\": \"best\" is none of round_robin, random, sticky, hash_client, hash_topic, least_inflight; it must be a list of \"PREFIX => STRATEGY\"",
+            "F:4: shared.strategies: \"x => best\": \"best\" is none of round_robin, random, sticky, hash_client, hash_topic, least_inflight; it must be a list of rules such as \"jobs- => sticky\"",
         ],
     );
 }
@@ -530,7 +550,7 @@ fn an_address_open_to_others_is_refused_without_leave() {
     let refusal = |place: &str, text: &str, address: &str| {
         format!(
             "{place}: listen address {text:?} ({address}) is open to other machines, but clients \
-             need no authentication: anybody could publish and subscribe. To allow that, set \
+             need no authentication: anybody could publish and subscribe. Name users in `password_file`, or to allow that, set \
              `allow_anonymous = true` (or --set allow_anonymous=true)"
         )
     };
