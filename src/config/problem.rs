@@ -101,6 +101,8 @@ pub(super) enum Fault {
     Unreadable(String),
     #[error("not valid TOML: {0}")]
     Syntax(String),
+    #[error("{more} more such mistakes: is it a TOML file at all?")]
+    NotToml { more: usize },
     #[error("unknown key {name:?}; {}", suggestion(*nearest, section, Key::name_quoted))]
     UnknownKey { name: String, section: String, nearest: Option<&'static Key> },
     #[error("unknown variable; {}", suggestion(*nearest, "", Key::variable))]

@@ -91,9 +91,12 @@ impl Reader {
     fn file(&mut self, label: &str, text: &str) {
         let source = SourceText { label, text, has_lines: true };
         let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
+        for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
             let origin = source.origin(error.span().unwrap_or(0..0));
             self.report(origin, "", Fault::Syntax(error.message().to_owned()));
+        }
+        if let Some(more) = errors.len().checked_sub(SYNTAX_ERRORS_MAX).filter(|more| *more > 0) {
+            return self.report(Origin::new(label, None), "", Fault::NotToml { more });
         }
         self.table("", table.get_ref(), &source);
         // Whatever was recovered from a broken line is a guess.
@@ -372,6 +375,9 @@ fn meant(name: &str) -> Option<&'static Key> {
 fn is_service_link(name: &str) -> bool {
     name.contains("_SERVICE_") || name.contains("_PORT")
 }
+
+/// A file with more of them is likely to be something else.
+const SYNTAX_ERRORS_MAX: usize = 20;
 
 /// Enough to recognise a value by.
 const EXCERPT_CHARS_MAX: usize = 60;

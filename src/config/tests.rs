@@ -324,6 +324,13 @@ fn a_redirection_has_somewhere_to_go() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_told_in_few_lines() {
+    let problems = file(&"listener 1883\n".repeat(1000)).unwrap_err();
+    assert_eq!(problems.len(), 21);
+    assert_eq!(problems[20], "F: 980 more such mistakes: is it a TOML file at all?");
+}
+
+#[test]
 fn sections_are_no_values_and_values_no_sections() {
     check_errors(
         &Given { file: "[limit]\ninflight_max = 1\n[broker]\n", ..Given::default() },
