@@ -254,7 +254,7 @@ fn bind_all(config: &Config) -> Result<Vec<Listeners>, ServerError> {
         if addresses.contains(address) && !random_port {
             continue;
         }
-        match shard::probe(*address) {
+        match probe_patiently(*address) {
             Ok(()) => addresses.push(*address),
             Err(error) if config.listen_is_default && lacks_ipv6(*address, &error) => {
                 warn!("not listening on {address}: this machine has no IPv6");
@@ -271,6 +271,23 @@ fn bind_all(config: &Config) -> Result<Vec<Listeners>, ServerError> {
     };
     addresses.into_iter().map(listen).collect()
 }
+
+/// Whether the address can be listened on. The kernel gives the sockets of a ring back a moment after
+/// its process was killed, so a restart at once looks several times.
+fn probe_patiently(address: SocketAddr) -> io::Result<()> {
+    let mut result = shard::probe(address);
+    for _ in 0..IN_USE_LOOKS_MAX {
+        match &result {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(IN_USE_PAUSE),
+            _ => break,
+        }
+        result = shard::probe(address);
+    }
+    result
+}
+
+const IN_USE_LOOKS_MAX: u32 = 20;
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 fn lacks_ipv6(address: SocketAddr, error: &io::Error) -> bool {
     let missing = matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT));
