@@ -355,11 +355,19 @@ impl Broker {
         }
         // MQTT-3.1.2-28: only if it was requested.
         if asked.wants_response_information
-            && let Some(information) = &self.policy.response_information
+            && let Some(information) = self.response_information(client)
         {
-            let information = information.replace("%c", client);
             properties.push(Property::ResponseInformation(&information));
         }
+    }
+
+    /// What `response_information` is for this client; none if its Client Identifier makes it longer
+    /// than a string can be.
+    fn response_information(&self, client: &str) -> Option<String> {
+        let text = self.policy.response_information.as_deref()?;
+        let places = text.matches("%c").count();
+        let bytes = text.len() - places * "%c".len() + places * client.len();
+        (bytes <= limits::STRING_BYTES_MAX).then(|| text.replace("%c", client))
     }
 
     /// The keep-alive that holds; only v5 clients can be told a shorter one.

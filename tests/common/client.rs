@@ -159,10 +159,11 @@ impl RawClient {
     pub(crate) fn connack(&mut self) -> Connack {
         let packet = self.read_packet();
         assert_eq!(packet[0], 0x20, "no CONNACK: {}", hex(&packet));
-        let (properties, rest) = fields(&packet[4..]);
+        let body = &packet[1 + read_variable_byte_integer(&packet[1..]).1..];
+        let (properties, rest) = fields(&body[2..]);
         assert!(rest.is_empty(), "bytes after the properties: {}", hex(&packet));
-        assert!(packet[2] <= 1, "reserved CONNACK flags: {}", hex(&packet));
-        Connack { session_present: packet[2] == 1, reason: packet[3], properties }
+        assert!(body[0] <= 1, "reserved CONNACK flags: {}", hex(&packet));
+        Connack { session_present: body[0] == 1, reason: body[1], properties }
     }
 
     /// A v5 CONNACK with reason code 0x00.

@@ -60,6 +60,18 @@ fn response_information_is_given_on_request(broker: &Broker) {
     }
 }
 
+/// A Client Identifier that makes it longer than a string can be (section 1.5.4) goes without.
+fn response_information_that_is_too_long_is_left_out(broker: &Broker) {
+    for (length, is_given) in [(65_527, true), (65_528, false), (65_535, false)] {
+        let mut client = RawClient::connect(broker.port);
+        let id = "x".repeat(length);
+        client.send(&format!("10 ( 'MQTT' 05 02 0000 ( 19 01 ) '{id}' )"));
+        let connack = client.expect_accepted();
+        assert_eq!(connack.property(0x1a).is_some(), is_given, "{length}");
+        client.ping();
+    }
+}
+
 /// Section 4.13: every new client is sent to the other server.
 fn a_moved_server_says_where_it_is(broker: &Broker) {
     let mut client = RawClient::connect(broker.port);
@@ -148,6 +160,7 @@ on_one_and_four_shards! {
         "limits.shared_subscription_available=false";
     everything_is_available_by_default;
     response_information_is_given_on_request with "response_information=answers/%c";
+    response_information_that_is_too_long_is_left_out with "response_information=answers/%c";
     a_moved_server_says_where_it_is with "server_reference=b:1883", "redirect=always";
     a_full_server_names_another with
         "limits.sessions_max=1", "server_reference=b:1883", "redirect=full";
