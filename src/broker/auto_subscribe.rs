@@ -18,11 +18,21 @@ impl Broker {
         if self.policy.auto_subscribe.is_empty() {
             return;
         }
-        let wishes: Wishes = self.wishes_of_rules(key, user).into_iter().map(Ok).collect();
+        let mut wishes = Wishes::new();
+        for subscription in self.wishes_of_rules(key, user) {
+            // As SUBSCRIBE is, so that UNSUBSCRIBE finds it.
+            match self.read_filter(key, subscription.filter.clone()) {
+                Some(filter) => wishes.push(Ok(Subscription { filter, ..subscription })),
+                None => {
+                    let filter = &subscription.filter;
+                    tracing::warn!(%filter, "not subscribed automatically: rewritten to no filter");
+                }
+            }
+        }
         if wishes.is_empty() {
             return;
         }
-        // Refused is only what passes subscriptions_max, which is logged there.
+        // Refused is only what is too much for a session, which is logged there.
         self.add_subscriptions(key, wishes);
         let stamp = self.peers.index_stamp();
         if !self.peers.index_applied(stamp) {

@@ -120,6 +120,11 @@ impl Broker {
         self.settle(conn, key, connect, &properties, &granted);
         self.send_connack(conn, key, connect, &granted);
         if !self.is_settled(conn) {
+            // CONNACK was too large for the client: a session that it never saw must not be
+            // present when it comes again.
+            if !granted.session_present {
+                self.end_session(key);
+            }
             return Flow::Gone;
         }
         self.announce_online(key, true);

@@ -131,6 +131,27 @@ fn prefixes_mean_what_they_mean_in_subscribe(broker: &Broker) {
     assert_eq!(two.ack_reason(0x40, "0001"), 0x87);
 }
 
+/// A client that has no room for CONNACK has no session when it comes again, but a new one.
+fn a_client_that_was_not_accepted_has_no_session(broker: &Broker) {
+    let mut refused = RawClient::connect(broker.port);
+    refused.send("10 ( 'MQTT' 05 00 003c ( 11 0000012c 27 00000004 ) 'me' )");
+    refused.expect_closed();
+    let (mut client, present) = RawClient::v5_resume(broker.port, "me");
+    assert!(!present);
+    client.send("a2 ( 0001 () 'to/me' )");
+    client.expect("b0 ( 0001 () 00 )");
+}
+
+/// Rewrite rules hold for them as for the filters of SUBSCRIBE and UNSUBSCRIBE.
+fn they_are_rewritten(broker: &Broker) {
+    let mut client = RawClient::v5(broker.port, "me");
+    client.send("30 ( 'to/me' () `x` )");
+    client.expect("30 ( 'all/to/me' () `x` )");
+    client.send("a2 ( 0001 () 'to/me' ) 30 ( 'to/me' () `x` )");
+    client.expect("b0 ( 0001 () 00 )");
+    client.ping();
+}
+
 /// subscriptions_max holds for them too.
 fn they_count_as_subscriptions(broker: &Broker) {
     let mut client = RawClient::v5(broker.port, "me");
@@ -149,5 +170,9 @@ on_one_and_four_shards! {
     user_names_take_their_place with "auto_subscribe=user/%u/%c/# => 1";
     names_that_do_not_fit_are_skipped with r#"auto_subscribe=["to/%c => 1", "%c/x => 1", "fixed => 0"]"#;
     prefixes_mean_what_they_mean_in_subscribe with r#"auto_subscribe=["$queue/job => 1", "$request/cfg/%c => 1"]"#;
+    a_client_that_was_not_accepted_has_no_session with "auto_subscribe=to/%c => 1";
+    they_are_rewritten with
+        "auto_subscribe=to/%c => 1",
+        r##"rewrite=["all # => all/$1"]"##;
     they_count_as_subscriptions with r#"auto_subscribe=["a/%c => 1", "b/%c => 1", "c/%c => 1"]"#, "limits.subscriptions_max=2";
 }
