@@ -2,7 +2,7 @@
 //!
 //! From a rule's text to the rule; where the text stands and what a rule does is not known here.
 
-use crate::topic::{RewriteRule, RewriteScope, TopicFilter};
+use crate::topic::{FilterKind, RewriteRule, RewriteScope, TopicFilter};
 
 /// How long retained messages of some topics are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(super) fn rewrite_rule(text: &str) -> Result<RewriteRule, String> {
 pub(super) fn retained_ttl(text: &str) -> Result<RetainedTtl, String> {
     let (filter, secs) = sides(text)?;
     let filter = TopicFilter::parse(filter).map_err(|error| error.to_string())?;
-    if filter.share_name().is_some() {
-        return Err("nothing is retained for a shared subscription".to_owned());
+    if filter.kind() != FilterKind::Plain {
+        return Err("its filter must not start with a prefix such as $share/".to_owned());
     }
     let is_number = secs.bytes().all(|byte| byte.is_ascii_digit());
     let secs = secs.parse().ok().filter(|_| is_number);

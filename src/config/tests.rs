@@ -427,7 +427,7 @@ fn wrong_rules_say_what_is_wrong() {
             "rewrite",
             REWRITE,
             "all $share/g/a => b",
-            "its filter must not start with $share/: a share name is kept without a rule",
+            "its filter must not start with a prefix such as $share/: that is kept without a rule",
         ),
         (
             "rewrite",
@@ -443,7 +443,12 @@ fn wrong_rules_say_what_is_wrong() {
         ),
         ("retained_ttl", TTL, "a", r#"it has no " => " with blanks around it"#),
         ("retained_ttl", TTL, "a/#/b => 1", "wildcard does not fill a level, or # is not the last"),
-        ("retained_ttl", TTL, "$share/g/a => 1", "nothing is retained for a shared subscription"),
+        (
+            "retained_ttl",
+            TTL,
+            "$exclusive/a => 1",
+            "its filter must not start with a prefix such as $share/",
+        ),
         ("retained_ttl", TTL, "a => +1", "its seconds are no whole number up to 4294967295"),
         (
             "retained_ttl",

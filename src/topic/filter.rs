@@ -71,7 +71,7 @@ impl FilterKind {
     }
 
     /// The kind of a filter that starts with this level.
-    fn of_level(level: &str) -> Self {
+    pub(super) fn of_level(level: &str) -> Self {
         match level {
             "$share" => Self::Shared,
             QUEUE => Self::Queue,

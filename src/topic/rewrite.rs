@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::{FilterError, TopicError, TopicFilter, TopicName};
+use super::{FilterError, FilterKind, TopicError, TopicFilter, TopicName};
 use crate::base::limits::{REWRITE_WILDCARDS_MAX, STRING_BYTES_MAX};
 
 /// One rule: texts that match a filter become what a template makes of them.
@@ -42,9 +42,9 @@ pub enum RuleError {
     /// The left side is no Topic Filter.
     #[error("its filter is no topic filter: {0}")]
     Filter(#[from] FilterError),
-    /// The left side is a shared subscription.
-    #[error("its filter must not start with $share/: a share name is kept without a rule")]
-    Share,
+    /// The left side has a prefix such as `$share/NAME/`.
+    #[error("its filter must not start with a prefix such as $share/: that is kept without a rule")]
+    Prefix,
     /// The template names a wildcard that the filter lacks.
     #[error("${number} stands for a wildcard that its filter does not have (it has {wildcards})")]
     NoSuchWildcard {
@@ -59,9 +59,9 @@ pub enum RuleError {
     /// The template cannot become a Topic Filter.
     #[error("its template makes no topic filter: {0}")]
     NoTopicFilter(FilterError),
-    /// The template makes shared subscriptions of ordinary ones.
-    #[error("its template must not start with $share")]
-    SharesTemplate,
+    /// The template makes another kind of subscription, such as a shared one.
+    #[error("its template must not start with $share, $queue, $exclusive or $request")]
+    PrefixTemplate,
 }
 
 /// Why a text that a rule is for cannot be rewritten.
@@ -97,8 +97,8 @@ impl RewriteRule {
     /// If the filter is none, or if the template can never become what the scope asks for.
     pub fn new(scope: RewriteScope, filter: &str, template: &str) -> Result<Self, RuleError> {
         let filter = TopicFilter::parse(filter)?;
-        if filter.share_name().is_some() {
-            return Err(RuleError::Share);
+        if filter.kind() != FilterKind::Plain {
+            return Err(RuleError::Prefix);
         }
         let is_wildcard = |level: &&str| matches!(*level, "+" | "#");
         let wildcards = filter.pattern().split('/').filter(is_wildcard).count();
@@ -147,6 +147,7 @@ impl RewriteRule {
         names: ClientNames<'_>,
         out: &mut String,
     ) -> Result<(), RewriteError> {
+        let start = out.len();
         for piece in &self.template {
             let text = match piece {
                 Piece::Text(text) => text,
@@ -154,7 +155,7 @@ impl RewriteRule {
                     Some(text) => text,
                     None => {
                         // No level is no empty level.
-                        if out.ends_with('/') {
+                        if out[start..].ends_with('/') {
                             out.pop();
                         }
                         continue;
@@ -233,8 +234,9 @@ fn check_template(scope: RewriteScope, template: &[Piece]) -> Result<(), RuleErr
             Piece::Wildcard(_) | Piece::Client | Piece::User => "x",
         })
         .collect();
-    if example.split('/').next() == Some("$share") {
-        return Err(RuleError::SharesTemplate);
+    let first = example.split('/').next().unwrap_or_default();
+    if FilterKind::of_level(first) != FilterKind::Plain {
+        return Err(RuleError::PrefixTemplate);
     }
     match scope {
         RewriteScope::Subscribe => {
@@ -276,6 +278,8 @@ mod tests {
             ("a/#", "b/$1", "a", Some("b")),
             ("a/#", "b/$1/c", "a", Some("b/c")),
             ("a/#", "b$1", "a", Some("b")),
+            // What stands before the result, such as a share name, stays.
+            ("a/#", "$1x", "a", Some("x")),
             ("#", "%u/%c/$1", "a/b", Some("ann/lamp/a/b")),
             ("#", "x/$1", "$SYS/a", None), // MQTT-4.7.2-1
             ("+/a", "x/$1", "$SYS/a", None),
@@ -293,9 +297,9 @@ mod tests {
             ("#", "%c/$1", "#", Some("lamp/#")),
         ] {
             let rules = [rule(RewriteScope::All, filter, template)];
-            let mut out = "kept:".to_owned();
+            let mut out = "kept/".to_owned();
             let found = rewrite(&rules, RewriteScope::Subscribe, text, NAMES, &mut out);
-            let expected = expected.map_or("kept:".to_owned(), |text| format!("kept:{text}"));
+            let expected = expected.map_or("kept/".to_owned(), |text| format!("kept/{text}"));
             let case = format!("{filter} => {template}: {text}");
             assert_eq!((found, out), (Ok(expected.len() > 5), expected), "{case}");
         }
@@ -349,7 +353,10 @@ mod tests {
         for (scope, filter, template, expected) in [
             (All, "", "x", RuleError::Filter(FilterError::Empty)),
             (All, "a/#/b", "x", RuleError::Filter(FilterError::MisplacedWildcard)),
-            (All, "$share/g/a", "x", RuleError::Share),
+            (All, "$share/g/a", "x", RuleError::Prefix),
+            (All, "$queue/a", "x", RuleError::Prefix),
+            (Subscribe, "$exclusive/a", "x", RuleError::Prefix),
+            (Subscribe, "$request/#", "x/$1", RuleError::Prefix),
             (All, "+/+", "$3", RuleError::NoSuchWildcard { number: 3, wildcards: 2 }),
             (All, "a", "$1", RuleError::NoSuchWildcard { number: 1, wildcards: 0 }),
             (All, "+", "$0", RuleError::NoSuchWildcard { number: 0, wildcards: 1 }),
@@ -357,8 +364,11 @@ mod tests {
             (All, "+", "a/#", RuleError::NoTopicName(TopicError::Wildcard)),
             (Publish, "+", "a/+", RuleError::NoTopicName(TopicError::Wildcard)),
             (Subscribe, "+", "$1#", RuleError::NoTopicFilter(FilterError::MisplacedWildcard)),
-            (Subscribe, "+", "$share/g/$1", RuleError::SharesTemplate),
-            (All, "+", "$share", RuleError::SharesTemplate),
+            (Subscribe, "+", "$share/g/$1", RuleError::PrefixTemplate),
+            (All, "+", "$share", RuleError::PrefixTemplate),
+            (All, "+", "$queue/$1", RuleError::PrefixTemplate),
+            (Subscribe, "+", "$exclusive/a", RuleError::PrefixTemplate),
+            (Publish, "+", "$request/a", RuleError::PrefixTemplate),
         ] {
             let error = RewriteRule::new(scope, filter, template).unwrap_err();
             assert_eq!(error, expected, "{filter} => {template}");
