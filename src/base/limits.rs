@@ -108,6 +108,10 @@ pub const DELAYED_PER_TURN: usize = 256;
 /// Wildcards of a rewrite rule's filter that its template can name: `$1` to `$9`.
 pub const REWRITE_WILDCARDS_MAX: usize = 9;
 
+/// `$request/FILTER` registrations with wildcards in one session: a request for a single topic looks
+/// at all of them. Further ones are refused with 0x97.
+pub const REQUEST_WILDCARDS_MAX: usize = 100;
+
 /// Requests for the retained messages of one filter that wait behind one for the
 /// same. The answer to the last of them is that to any further one.
 pub const REQUEST_REPEATS_MAX: u16 = 64;

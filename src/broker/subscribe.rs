@@ -200,7 +200,10 @@ impl Broker {
                 Answer::ConnAck { conn } => self.connections.release(conn),
                 Answer::Retained => {}
             }
-            self.continue_fetch(key);
+            // At once for the first of many answers, the rest in turns of their own.
+            if !self.sessions.get(key).is_some_and(|session| session.fetches.is_scheduled) {
+                self.continue_fetch(key);
+            }
         }
     }
 
@@ -245,8 +248,15 @@ impl Broker {
             return ReasonCode::UnspecifiedError;
         };
         let is_new = !session.subscriptions.contains(&filter);
-        if is_new && session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
-            tracing::warn!(client = %session.client, %filter, "refused: subscriptions_max reached");
+        let why = if session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
+            Some("subscriptions_max reached")
+        } else if !session.requests.has_room_for(&filter) {
+            Some("too many $request filters with wildcards")
+        } else {
+            None
+        };
+        if is_new && let Some(why) = why {
+            tracing::warn!(client = %session.client, %filter, why, "subscription refused");
             self.release_exclusive(key, &filter);
             return ReasonCode::QuotaExceeded;
         }

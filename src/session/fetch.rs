@@ -1,7 +1,7 @@
 //! Retained messages still owed to a subscription or a request: fetched page by
 //! page from the shards that hold them, as fast as the client takes them.
 
-use std::collections::{BTreeMap, HashMap, btree_map::OccupiedEntry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::OccupiedEntry};
 
 use ahash::RandomState;
 
@@ -85,6 +85,8 @@ struct Walks {
     /// By number, which grows with each that is added.
     by_number: BTreeMap<u64, Fetch>,
     numbers: HashMap<TopicFilter, u64, RandomState>,
+    /// Requests by the registration that they are based on.
+    based_on: HashMap<TopicFilter, BTreeSet<u64>, RandomState>,
     last_number: u64,
     /// Requests among them, and the bytes of their filters.
     requests: usize,
@@ -104,7 +106,8 @@ impl Fetches {
         }
         walks.last_number += 1;
         walks.numbers.insert(fetch.filter.clone(), walks.last_number);
-        if fetch.registration.is_some() {
+        if let Some(registration) = &fetch.registration {
+            walks.based_on.entry(registration.clone()).or_default().insert(walks.last_number);
             walks.requests += 1;
             walks.request_bytes += fetch.filter.as_str().len() as u64;
         }
@@ -140,12 +143,7 @@ impl Fetches {
     /// Ends the requests that are based on a registration which has ended.
     pub fn end_requests(&mut self, registration: &TopicFilter) {
         let Some(walks) = &mut self.walks else { return };
-        if walks.requests == 0 {
-            return;
-        }
-        let is_based = |fetch: &Fetch| fetch.registration.as_ref() == Some(registration);
-        let ended = walks.by_number.iter().filter(|(_, fetch)| is_based(fetch));
-        for number in ended.map(|(number, _)| *number).collect::<Vec<_>>() {
+        for number in walks.based_on.remove(registration).unwrap_or_default() {
             walks.take(number);
         }
         self.forget_if_over();
@@ -217,7 +215,13 @@ impl Walks {
     fn take(&mut self, number: u64) -> Option<Fetch> {
         let fetch = self.by_number.remove(&number)?;
         self.numbers.remove(&fetch.filter);
-        if fetch.registration.is_some() {
+        if let Some(registration) = &fetch.registration {
+            if let Some(numbers) = self.based_on.get_mut(registration) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.based_on.remove(registration);
+                }
+            }
             self.requests -= 1;
             self.request_bytes -= fetch.filter.as_str().len() as u64;
         }

@@ -321,6 +321,22 @@ fn registrations_count_as_subscriptions(broker: &Broker) {
     client.expect("90 ( 0002 () 97 01 )");
 }
 
+/// A request for one topic looks at all registrations with wildcards; of others there may be more.
+fn registrations_with_wildcards_are_bounded(broker: &Broker) {
+    let mut client = RawClient::v5(broker.port, "me");
+    let some: String = (0..99).map(|n| format!("'$request/{n}/#' 00")).collect();
+    client.send(&format!("82 ( 0001 () {some} )"));
+    client.expect(&format!("90 ( 0001 () {} )", "00".repeat(99)));
+    client.send(
+        "82 ( 0002 () '$request/+/x' 00 '$request/+' 00 '$request/x' 00 '$request/9/#' 01 '#' 00 )",
+    );
+    client.expect("90 ( 0002 () 00 97 00 01 00 )");
+    client.send("a2 ( 0003 () '$request/3/#' '$request/+' )");
+    client.expect("b0 ( 0003 () 00 11 )");
+    client.send("82 ( 0004 () '$request/+' 00 )");
+    client.expect("90 ( 0004 () 00 )");
+}
+
 /// `queue_messages_max` bounds what waits for a client, requests included.
 fn waiting_requests_are_bounded(broker: &Broker) {
     const REQUESTS: usize = 200;
@@ -351,5 +367,6 @@ on_one_and_four_shards! {
     filters_that_mean_nothing_are_refused;
     wildcards_stay_out_of_topics;
     registrations_count_as_subscriptions with "limits.subscriptions_max=2";
+    registrations_with_wildcards_are_bounded;
     waiting_requests_are_bounded with "limits.queue_messages_max=20";
 }
