@@ -25,6 +25,9 @@ pub const METHOD: &str = "SCRAM-SHA-256";
 /// What the exchanges of one shard share.
 pub struct Server {
     secret: [u8; KEY_BYTES],
+    /// Made of the users' keys, so that who does not exist stays the same over a
+    /// restart, as those who do.
+    decoy_secret: [u8; KEY_BYTES],
     shard: ShardId,
     /// Exchanges begun so far: none has the nonce of another.
     begun: u64,
@@ -75,8 +78,10 @@ pub enum ScramError {
 
 impl Server {
     /// `secret` comes from a source of randomness and is the same on all shards.
-    pub fn new(secret: [u8; KEY_BYTES], shard: ShardId) -> Self {
-        Self { secret, shard, begun: 0 }
+    pub fn new(secret: [u8; KEY_BYTES], shard: ShardId, credentials: &Credentials) -> Self {
+        let mut users = Sha256::new();
+        credentials.stored_keys().for_each(|key| users.update(key));
+        Self { secret, decoy_secret: users.finalize().into(), shard, begun: 0 }
     }
 
     /// Takes the client's first message; returns the server's.
@@ -90,7 +95,7 @@ impl Server {
     ) -> Result<(Exchange, String), ScramError> {
         self.begun += 1;
         let number = [&self.shard.0.to_be_bytes()[..], &self.begun.to_be_bytes()].concat();
-        let nonce = self.derive(b"nonce", &number);
+        let nonce = derive(&self.secret, b"nonce", &number);
         self.begin_with(credentials, client_first, &Base64::encode_string(&nonce[..NONCE_BYTES]))
     }
 
@@ -126,18 +131,14 @@ impl Server {
     fn decoy(&self, credentials: &Credentials, user: &str) -> Verifier {
         let model = credentials.neighbour(user);
         let salt_bytes = model.map_or(SALT_BYTES, |model| model.salt.len());
-        let salt = [&b"salt 1"[..], b"salt 2"].map(|purpose| self.derive(purpose, user.as_bytes()));
+        let derive = |purpose| derive(&self.decoy_secret, purpose, user.as_bytes());
+        let salt = [&b"salt 1"[..], b"salt 2"].map(derive);
         Verifier {
             iterations: model.map_or(ITERATIONS, |model| model.iterations),
             salt: salt.concat()[..salt_bytes].into(),
-            stored_key: self.derive(b"stored key", user.as_bytes()),
-            server_key: self.derive(b"server key", user.as_bytes()),
+            stored_key: derive(b"stored key"),
+            server_key: derive(b"server key"),
         }
-    }
-
-    /// A value that nobody can foresee who does not know the secret.
-    fn derive(&self, purpose: &[u8], about: &[u8]) -> [u8; KEY_BYTES] {
-        hmac(&self.secret, &[purpose, &[0], about])
     }
 }
 
@@ -254,6 +255,11 @@ fn user_name(name: &str) -> Result<String, ScramError> {
     Ok(prepared.into_owned())
 }
 
+/// A value that nobody can foresee who does not know the secret.
+fn derive(secret: &[u8; KEY_BYTES], purpose: &[u8], about: &[u8]) -> [u8; KEY_BYTES] {
+    hmac(secret, &[purpose, &[0], about])
+}
+
 fn text(message: &[u8]) -> Result<&str, ScramError> {
     if message.len() > SCRAM_MESSAGE_BYTES_MAX {
         return Err(ScramError::Malformed("too long"));
@@ -294,7 +300,7 @@ mod tests {
     const PROOF: &str = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
     fn server() -> Server {
-        Server::new([7; KEY_BYTES], ShardId(0))
+        Server::new([7; KEY_BYTES], ShardId(0), &credentials())
     }
 
     /// The user of RFC 7677, and one whose name has to be escaped.
@@ -445,11 +451,24 @@ mod tests {
         assert_eq!(exchange.finish(last.as_bytes()), Err(unknown));
     }
 
+    /// As the users in the file do: otherwise a restart would tell them apart.
+    #[test]
+    fn a_user_that_does_not_exist_survives_a_restart() {
+        let users = credentials();
+        let [(_, before), (_, after)] = [[7; KEY_BYTES], [8; KEY_BYTES]].map(|secret| {
+            let mut server = Server::new(secret, ShardId(0), &users);
+            server.begin(&users, b"n,,n=nobody,r=x").unwrap()
+        });
+        let salt = |first: &str| first.split_once(",s=").unwrap().1.to_owned();
+        assert_eq!(salt(&before), salt(&after));
+        assert_ne!(before, after, "the nonce");
+    }
+
     #[test]
     fn no_nonce_comes_twice() {
         let mut nonces = Vec::new();
         for shard in 0..3 {
-            let mut server = Server::new([7; KEY_BYTES], ShardId(shard));
+            let mut server = Server::new([7; KEY_BYTES], ShardId(shard), &credentials());
             for _ in 0..10 {
                 let (_, first) = server.begin(&credentials(), b"n,,n=user,r=x").unwrap();
                 nonces.push(first.split_once(",s=").unwrap().0.to_owned());

@@ -170,11 +170,11 @@ impl Broker {
         Self {
             shard,
             index: Index::with_strategies(seed, shard, policy.shared.clone()),
+            scram: scram::Server::new(secret, shard, &policy.credentials),
             policy,
             sessions: Sessions::new(placement.clone()),
             placement,
             seed,
-            scram: scram::Server::new(secret, shard),
             now: Time::default(),
             connections: Connections::default(),
             retained: Retained::new(seed),

@@ -150,6 +150,11 @@ impl Credentials {
         self.0.get(user)
     }
 
+    /// The StoredKeys of all users, in the order of their names.
+    pub fn stored_keys(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
+        self.0.values().map(|verifier| &verifier.stored_key)
+    }
+
     /// Whom a user that does not exist shall resemble: the next in the order of
     /// names, always the same for a name. `None` if there is nobody.
     pub fn neighbour(&self, user: &str) -> Option<&Verifier> {
