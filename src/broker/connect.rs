@@ -102,6 +102,10 @@ impl Broker {
         if let Err((reason, why)) = self.admit(conn, &client, connect, proven.as_ref()) {
             return self.refuse(conn, reason, why);
         }
+        if self.is_of_another_user(&client, proven.as_ref()) {
+            let why = "the session is that of another user";
+            return self.refuse(conn, ReasonCode::NotAuthorized, why);
+        }
         if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
             let reason = match self.redirects(RedirectWhen::Full) {
                 true => ReasonCode::UseAnotherServer,
@@ -197,6 +201,15 @@ impl Broker {
         })
     }
 
+    /// Whether the client's session is that of a user who it has not proven to be: neither what
+    /// is in it nor its end is theirs.
+    fn is_of_another_user(&self, client: &ClientId, proven: Option<&Proven>) -> bool {
+        let session = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
+        session.is_some_and(|session| {
+            session.is_proven && session.user_name.as_deref() != proven.map(|proven| &*proven.user)
+        })
+    }
+
     /// Whether clients are told to use another server on that occasion.
     fn redirects(&self, when: RedirectWhen) -> bool {
         self.policy.redirect.as_ref().is_some_and(|redirect| redirect.when >= when)
@@ -257,6 +270,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(key) {
             session.conn = Some(conn);
             session.user_name = user_name(connect, granted.proven.as_ref()).map(Into::into);
+            session.is_proven = granted.proven.is_some();
             session.expiry_secs = granted.session_expiry_secs;
             session.expires_at = None;
             session.will = will;

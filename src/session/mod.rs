@@ -30,6 +30,8 @@ pub struct Session {
     pub client: ClientId,
     /// User Name of its present or last connection.
     pub user_name: Option<Box<str>>,
+    /// Whether that connection has proven to be this user: the session is theirs alone.
+    pub is_proven: bool,
     /// The connection that serves it now.
     pub conn: Option<ConnId>,
     /// Filters the client is subscribed to.
@@ -60,6 +62,7 @@ impl Session {
         Self {
             client,
             user_name: None,
+            is_proven: false,
             conn: None,
             subscriptions: Subscriptions::default(),
             requests: Requests::default(),

@@ -434,6 +434,30 @@ fn connect_takes_effect_after_the_proof_only(broker: &Broker) {
     watcher.expect("30 ( 'will' () `gone` )");
 }
 
+/// Who has not proven to be its user can neither take up a session nor end it.
+fn a_session_is_of_the_user_who_has_proven_to_be_it(broker: &Broker) {
+    let mut ann = authenticated(broker, "me", "ann", "pencil");
+    for flags in ["00", "02"] {
+        let mut bob = RawClient::connect(broker.port);
+        bob.send(&format!(
+            "10 ( 'MQTT' 05 {flags} 003c ( 15 'SCRAM-SHA-256' 16 'n,,n=bob,r={NONCE}' ) 'me' )"
+        ));
+        let first = challenge(&mut bob);
+        answer(&mut bob, &prove("bob", "rubber", &first).0);
+        bob.expect("20 ( 00 87 00 )");
+        let mut nobody = RawClient::connect(broker.port);
+        nobody.send("10 ( 'MQTT' 04 c2 003c 'me' 'ann' 'pencil' )");
+        nobody.expect("20 02 00 05");
+        ann.ping();
+    }
+    let mut again = authenticated(broker, "me", "ann", "pencil");
+    ann.expect_disconnect(0x8e);
+    // It ends with its connection, and then the name is free.
+    again.send("e0 00");
+    again.expect_closed();
+    authenticated(broker, "me", "bob", "rubber").ping();
+}
+
 /// Section 3.2.2.3.7 goes together with authentication.
 fn an_empty_id_gets_a_new_one(broker: &Broker) {
     let mut client = RawClient::connect(broker.port);
@@ -566,6 +590,7 @@ with_users! {
     only_auth_may_follow_connect;
     an_exchange_that_does_not_end_is_ended with "limits.connect_timeout_secs=1";
     connect_takes_effect_after_the_proof_only;
+    a_session_is_of_the_user_who_has_proven_to_be_it;
     an_empty_id_gets_a_new_one;
     a_user_name_beside_has_to_be_the_same;
     anonymous_clients_can_be_kept_out with "allow_anonymous=false";
