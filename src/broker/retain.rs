@@ -217,3 +217,50 @@ impl Broker {
             || bytes > self.policy.limits.retained_bytes_max.div_ceil(shards)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        base::{ConnId, Time},
+        broker::{BrokerSetup, Origin},
+        codec::Properties,
+        config::Policy,
+        topic::TopicName,
+    };
+
+    const NOW: Time = Time::from_millis(1_000);
+    const CONN: ConnId = ConnId { slot: 0, generation: 0 };
+
+    /// Otherwise each SUBSCRIBE of a pipeline would have a page looked through in the same turn.
+    #[test]
+    fn many_new_subscriptions_are_one_walk_for_their_turn() {
+        let policy = Policy::default();
+        let shard = ShardId(0);
+        let setup = BrokerSetup { shard, shards: 1, seed: 1, secret: [0; 32], policy, trace: None };
+        let mut broker = Broker::new(setup);
+        for n in 0..2 * limits::RETAINED_PAGE_VISITS {
+            broker.store_retained(Publication::new(&Message {
+                topic: TopicName::parse(&format!("{n}/a")).unwrap(),
+                properties: Properties::EMPTY,
+                payload: b"x",
+                qos: QoS::AtMostOnce,
+                retain: true,
+                expires_at: None,
+            }));
+        }
+        broker.open(NOW, CONN, Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true });
+        broker.receive(NOW, CONN, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c");
+        for filter in *b"0123456789" {
+            broker.receive(NOW, CONN, &[0x82, 8, 0, 1, 0, 3, b'+', b'/', filter, 0]);
+        }
+        assert_eq!((broker.ready_fetches.len(), broker.queries), (1, 1));
+        for _ in 0..1000 {
+            broker.advance(NOW);
+        }
+        assert_eq!(broker.ready_fetches.len(), 0);
+        assert!(broker.queries >= 20, "each filter took more than a page");
+    }
+}
