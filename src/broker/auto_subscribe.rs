@@ -12,12 +12,8 @@ use super::{
 };
 
 impl Broker {
-    /// Subscribes a new session. Its CONNACK, which is in the output already,
-    /// leaves when the subscriptions are in force on every shard.
-    pub(super) fn auto_subscribe(&mut self, conn: ConnId, key: SessionKey, user: Option<&str>) {
-        if self.policy.auto_subscribe.is_empty() {
-            return;
-        }
+    /// Subscribes a new session.
+    pub(super) fn auto_subscribe(&mut self, key: SessionKey, user: Option<&str>) {
         let mut wishes = Wishes::new();
         for subscription in self.wishes_of_rules(key, user) {
             // As SUBSCRIBE is, so that UNSUBSCRIBE finds it.
@@ -29,11 +25,14 @@ impl Broker {
                 }
             }
         }
-        if wishes.is_empty() {
-            return;
-        }
         // Refused is only what is too much for a session, which is logged there.
         self.add_subscriptions(key, wishes);
+    }
+
+    /// Has CONNACK, which is in the output already, leave when the session's
+    /// subscriptions are in force on every shard. A resumed session, too, may be
+    /// so new that they are not: an earlier connection was lost before its CONNACK.
+    pub(super) fn hold_connack(&mut self, conn: ConnId, key: SessionKey) {
         let stamp = self.peers.index_stamp();
         if !self.peers.index_applied(stamp) {
             self.connections.hold(conn);
@@ -53,5 +52,51 @@ impl Broker {
             })
         });
         for_client.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        base::{ShardId, Time},
+        broker::{BrokerSetup, Origin},
+        config::Policy,
+    };
+
+    const NOW: Time = Time::from_millis(1_000);
+
+    fn connect(broker: &mut Broker, slot: u32, client: u8) -> ConnId {
+        let conn = ConnId { slot, generation: 0 };
+        broker.open(NOW, conn, Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true });
+        let packet = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 1, client];
+        broker.receive(NOW, conn, &packet);
+        conn
+    }
+
+    #[test]
+    fn connack_waits_on_the_next_connection_too() {
+        let [own, other] = [0, 1].map(ShardId);
+        let auto_subscribe = vec!["to/%c => 1".parse().unwrap()];
+        let policy = Policy { auto_subscribe, ..Policy::default() };
+        let setup = |shard| {
+            let (policy, secret) = (policy.clone(), [0; 32]);
+            BrokerSetup { shard, shards: 2, seed: 1, secret, policy, trace: None }
+        };
+        let mut broker = Broker::new(setup(own));
+        let mut peer = Broker::new(setup(other));
+        let is_at_home =
+            |client: &u8| broker.home_of_client(str::from_utf8(&[*client]).unwrap()) == own;
+        let client = (b'a'..=b'z').find(is_at_home).unwrap();
+        let first = connect(&mut broker, 0, client);
+        assert!(broker.take_output(first).is_empty());
+        broker.disconnected(NOW, first, None);
+        let second = connect(&mut broker, 1, client);
+        assert!(broker.take_output(second).is_empty());
+        peer.receive_mesh(NOW, own, broker.take_mesh(NOW, other));
+        broker.receive_mesh(NOW, other, peer.take_mesh(NOW, own));
+        assert_eq!(broker.take_output(second), [0x20, 2, 1, 0]);
     }
 }

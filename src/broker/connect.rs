@@ -132,8 +132,11 @@ impl Broker {
             return Flow::Gone;
         }
         self.announce_online(key, true);
-        if !granted.session_present {
-            self.auto_subscribe(conn, key, user_name(connect, granted.proven.as_ref()));
+        if !self.policy.auto_subscribe.is_empty() {
+            if !granted.session_present {
+                self.auto_subscribe(key, user_name(connect, granted.proven.as_ref()));
+            }
+            self.hold_connack(conn, key);
         }
         self.pump(key);
         Flow::Continue
