@@ -15,6 +15,7 @@ mod counters;
 mod delayed;
 mod destination;
 mod exclusive;
+mod input;
 mod mesh;
 mod packet_log;
 mod publish;
@@ -53,7 +54,7 @@ use self::{
 use crate::{
     auth::scram,
     base::{ConnId, SessionKey, ShardId, Time, limits},
-    codec::{self, Frame, Packet, ReasonCode, next_frame},
+    codec::Packet,
     config::Policy,
     message::Publication,
     topic::{Index, Matches, Retained},
@@ -359,140 +360,6 @@ impl Broker {
     fn place(&self, text: &str) -> ShardId {
         let shards = u64::from(self.peers.shard_count());
         ShardId((self.placement.hash_one(text) % shards) as u16)
-    }
-
-    /// Handles the whole packets at the start of `bytes`; returns how many
-    /// bytes they were. Stops early where the connection is paused.
-    fn read_packets(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
-        let mut used = 0;
-        loop {
-            let Some(connection) = self.connections.get_mut(conn) else { return bytes.len() };
-            if self.peers.any_full() && !connection.paused.lanes {
-                connection.paused.lanes = true;
-                self.paused.push(conn);
-            }
-            connection.paused.replies = connection.reply_bytes >= limits::REPLY_BYTES_MAX;
-            if connection.paused.any() {
-                self.effects.push_back(Effect::PauseReading { conn });
-                return used;
-            }
-            let packet_bytes_max = match connection.session {
-                Some(_) => self.policy.limits.packet_bytes_max,
-                None => self.policy.limits.packet_bytes_max.min(limits::CONNECT_BYTES_MAX),
-            };
-            let rest = &bytes[used..];
-            let flow = match next_frame(rest, packet_bytes_max) {
-                Ok(None) => return used,
-                Ok(Some(frame)) => {
-                    used += frame.len;
-                    self.packet(conn, &frame, rest)
-                }
-                Err(error) => {
-                    self.close(conn, Cause::Faulty(error));
-                    Flow::Gone
-                }
-            };
-            if flow == Flow::Gone {
-                return bytes.len();
-            }
-        }
-    }
-
-    /// Keeps what does not make a whole packet yet.
-    fn keep_input(&mut self, conn: ConnId, rest: &[u8]) {
-        if rest.is_empty() {
-            return;
-        }
-        let mut input = self.connections.spare();
-        input.extend_from_slice(rest);
-        match self.connections.get_mut(conn) {
-            Some(connection) => connection.input = input,
-            None => self.connections.recycle(input),
-        }
-    }
-
-    /// Handles what was kept, unless reading is still paused.
-    fn read_input(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.paused.any() {
-            return;
-        }
-        let mut input = std::mem::take(&mut connection.input);
-        let used = self.read_packets(conn, &input);
-        if used < input.len()
-            && let Some(connection) = self.connections.get_mut(conn)
-        {
-            input.drain(..used);
-            connection.input = input;
-        } else {
-            self.connections.recycle(input);
-        }
-    }
-
-    /// Reads on where a pause may have ended.
-    fn resume(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.paused.any() {
-            return;
-        }
-        connection.last_packet_at = self.now;
-        self.read_input(conn);
-        if self.connections.get(conn).is_some_and(|connection| !connection.paused.any()) {
-            self.effects.push_back(Effect::ResumeReading { conn });
-        }
-    }
-
-    /// Reads on from the connections that waited for the lanes, as long as these have room.
-    fn resume_paused(&mut self) {
-        if self.peers.any_full() {
-            return;
-        }
-        for conn in std::mem::take(&mut self.paused) {
-            if let Some(connection) = self.connections.get_mut(conn) {
-                connection.paused.lanes = false;
-                self.resume(conn);
-            }
-        }
-    }
-
-    /// Handles one packet. `rest` is what was read from its first byte on.
-    fn packet(&mut self, conn: ConnId, frame: &Frame<'_>, rest: &[u8]) -> Flow {
-        let Some(connection) = self.connections.get_mut(conn) else { return Flow::Gone };
-        let Some(key) = connection.session else { return self.first_packet(conn, frame, rest) };
-        connection.last_packet_at = self.now;
-        match codec::decode_from_client(connection.version, frame) {
-            Ok(packet) => {
-                packet_log::received(&self.sessions, key, &packet);
-                self.session_packet(conn, key, packet)
-            }
-            Err(error) => self.close(conn, Cause::Faulty(error)),
-        }
-    }
-
-    /// Handles one packet of a client whose CONNECT was accepted.
-    fn session_packet(&mut self, conn: ConnId, key: SessionKey, packet: Packet<'_>) -> Flow {
-        match packet {
-            Packet::Publish(publish) => self.publish(conn, key, &publish),
-            Packet::PubAck(ack) => self.puback(conn, key, &ack),
-            Packet::PubRec(ack) => self.pubrec(conn, key, &ack),
-            Packet::PubRel(ack) => self.pubrel(conn, key, &ack),
-            Packet::PubComp(ack) => self.pubcomp(conn, key, &ack),
-            Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
-            Packet::PingReq => {
-                self.reply(conn, key, &Packet::PingResp);
-                Flow::Continue
-            }
-            Packet::Auth(auth) => self.authenticate_again(conn, key, &auth),
-            Packet::Disconnect(disconnect) => self.client_disconnect(conn, key, &disconnect),
-            Packet::Connect(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => {
-                self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet"))
-            }
-        }
     }
 
     /// Sends a reply to a client's own packet.
