@@ -1,6 +1,10 @@
 //! Identifiers, each its own type so that none can be passed for another.
 
-use std::{fmt, num::NonZeroU16, sync::Arc};
+use std::{
+    fmt,
+    num::{NonZeroU16, NonZeroU64},
+    sync::Arc,
+};
 
 use super::limits::SHARDS_MAX;
 
@@ -19,6 +23,15 @@ impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// One publication with RETAIN, among all that the shards have routed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetainId {
+    /// The shard that routed it: its publisher's.
+    pub shard: ShardId,
+    /// Grows with each that this shard routes.
+    pub stamp: NonZeroU64,
 }
 
 /// A set of shards, one bit each.

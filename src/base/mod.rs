@@ -7,6 +7,6 @@ pub mod limits;
 mod qos;
 mod time;
 
-pub use ids::{ClientId, ConnId, PacketId, SessionKey, ShardId, ShardSet};
+pub use ids::{ClientId, ConnId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
 pub use qos::QoS;
 pub use time::Time;

@@ -5,7 +5,7 @@
 //! are confirmed, so that SUBACK and PUBACK can wait for their effect
 //! everywhere.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, num::NonZeroU64, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -13,10 +13,11 @@ use super::{
     Broker,
     ack_line::AppliedBy,
     exclusive::{Claim, Verdict},
+    retain::Stored,
     trace::TraceStart,
 };
 use crate::{
-    base::{SessionKey, ShardId, Time, limits},
+    base::{RetainId, SessionKey, ShardId, Time, limits},
     message::Publication,
     topic::{Cursor, Member, SubscriptionOptions, TopicFilter},
 };
@@ -54,10 +55,11 @@ pub(super) enum Mesh {
     /// What members of the sender have in flight and waiting.
     Loads(Arc<[(SessionKey, u32)]>),
     /// All index changes up to this stamp are in force at the sender, and every
-    /// retained message that it took before them has reached its home.
-    IndexApplied { stamp: u64 },
+    /// retained message that it took before them has reached its home. It has routed
+    /// those up to the stamp `routed`: what the receiver was to get of them, it has.
+    IndexApplied { stamp: u64, routed: u64 },
     /// A retained message for a topic whose home is the receiver.
-    Retain { publication: Arc<Publication>, stamp: u64 },
+    Retain(Stored),
     /// All retained messages up to this stamp are stored at the sender.
     RetainApplied { stamp: u64 },
     /// A subscriber of the sender wants a page of retained messages.
@@ -76,8 +78,8 @@ pub(super) enum Mesh {
 #[derive(Debug)]
 pub(super) struct Forward {
     pub(super) publication: Arc<Publication>,
-    /// Stamp of the receiver's last index change that the sender had applied.
-    pub(super) index_known: u64,
+    /// Which one it is, if it has RETAIN and the sender is its publisher's shard.
+    pub(super) retain_id: Option<RetainId>,
     /// Whether the receiver matches it against its ordinary subscriptions.
     pub(super) ordinary: bool,
     /// Members of shared subscriptions that were chosen for it.
@@ -108,8 +110,11 @@ pub(super) struct RetainedQuery {
 pub(super) struct RetainedPage {
     pub(super) session: SessionKey,
     pub(super) tag: u64,
-    pub(super) publications: Vec<Arc<Publication>>,
+    pub(super) found: Vec<Stored>,
     pub(super) next: Option<Cursor>,
+    /// By shard, the stamp of its last message that the answering one had stored; empty if
+    /// nothing was found.
+    pub(super) stored: Box<[u64]>,
 }
 
 /// What one shard knows of each other one and has waiting for it.
@@ -119,7 +124,7 @@ pub(super) struct Peers {
     lanes: Vec<Lane>,
     /// Lanes over [`limits::LANE_MESSAGES_MAX`] or [`limits::LANE_BYTES_MAX`].
     full: usize,
-    /// Stamp of the last index change or retained message sent.
+    /// Stamp of the last index change or publication with RETAIN.
     stamp: u64,
     /// Stamp of the last index change, which went to every peer.
     index_stamp: u64,
@@ -135,8 +140,10 @@ struct Lane {
     index_applied: u64,
     /// The peer has stored our retained messages up to this stamp.
     retain_applied: u64,
-    /// We have applied the peer's index changes up to this stamp.
-    index_known: u64,
+    /// The peer's publications with RETAIN up to this stamp have passed by here, if they had takers.
+    retains_passed: u64,
+    /// Those of them whose home is here are stored, up to this stamp.
+    retains_stored: u64,
     /// Index changes of the peer, by stamp, that we applied and confirm once
     /// our retained messages up to the second stamp are stored.
     to_confirm: VecDeque<(u64, u64)>,
@@ -181,9 +188,8 @@ impl Peers {
         let lane = &mut self.lanes[to.index()];
         let was_full = lane.is_full();
         lane.waiting_bytes += match &message {
-            Mesh::Publish(Forward { publication, .. }) | Mesh::Retain { publication, .. } => {
-                publication.size()
-            }
+            Mesh::Publish(Forward { publication, .. })
+            | Mesh::Retain(Stored { publication, .. }) => publication.size(),
             Mesh::Loads(loads) => size_of_val(&**loads),
             _ => 0,
         };
@@ -213,13 +219,37 @@ impl Peers {
         }
     }
 
-    /// Sends a retained message to its home; tells what its acknowledgement waits for.
-    pub(super) fn send_retain(&mut self, to: ShardId, publication: Arc<Publication>) -> AppliedBy {
+    /// Names a publication with RETAIN that is routed, and stored if its home is here, before
+    /// anything else happens.
+    pub(super) fn next_retain_id(&mut self) -> Option<RetainId> {
         self.stamp += 1;
-        let waits_for = AppliedBy { shard: to, stamp: self.stamp };
+        let own = &mut self.lanes[self.own.index()];
+        (own.retains_passed, own.retains_stored) = (self.stamp, self.stamp);
+        NonZeroU64::new(self.stamp).map(|stamp| RetainId { shard: self.own, stamp })
+    }
+
+    /// Sends a retained message to its home; tells what its acknowledgement waits for.
+    pub(super) fn send_retain(&mut self, to: ShardId, message: Stored) -> AppliedBy {
+        let waits_for = AppliedBy { shard: to, stamp: message.id.stamp.get() };
         self.unconfirmed_retains.push_back(waits_for);
-        self.send(to, Mesh::Retain { publication, stamp: self.stamp });
+        self.send(to, Mesh::Retain(message));
         waits_for
+    }
+
+    /// A publication with RETAIN has come from its publisher's shard.
+    pub(super) fn note_passed(&mut self, id: RetainId) {
+        self.lanes[id.shard.index()].retains_passed = id.stamp.get();
+    }
+
+    /// Whether this publication has come by here, if it was sent here at all. If not, it will:
+    /// provided that its shard knew of its taker here, and so it did if that is in force everywhere.
+    pub(super) fn has_passed(&self, id: RetainId) -> bool {
+        id.stamp.get() <= self.lanes[id.shard.index()].retains_passed
+    }
+
+    /// By shard, the stamp of its last retained message that is stored here.
+    pub(super) fn stored_stamps(&self) -> Box<[u64]> {
+        self.lanes.iter().map(|lane| lane.retains_stored).collect()
     }
 
     /// What the last retained message of this shard waits for, if it still does.
@@ -230,11 +260,6 @@ impl Peers {
     /// Stamp that every peer must have applied before a SUBSCRIBE handled now is acknowledged.
     pub(super) const fn index_stamp(&self) -> u64 {
         self.index_stamp
-    }
-
-    /// Stamp of that peer's last index change that we applied.
-    pub(super) fn index_known(&self, of: ShardId) -> u64 {
-        self.lanes[of.index()].index_known
     }
 
     /// Whether every peer has applied our index changes up to `stamp`.
@@ -258,8 +283,13 @@ impl Peers {
         std::mem::take(&mut lane.waiting)
     }
 
-    fn note_index_applied(&mut self, by: ShardId, stamp: u64) {
-        self.lanes[by.index()].index_applied = stamp;
+    fn note_index_applied(&mut self, by: ShardId, stamp: u64, routed: u64) {
+        let lane = &mut self.lanes[by.index()];
+        (lane.index_applied, lane.retains_passed) = (stamp, routed);
+    }
+
+    fn note_stored(&mut self, of: ShardId, stamp: u64) {
+        self.lanes[of.index()].retains_stored = stamp;
     }
 
     fn note_retain_applied(&mut self, by: ShardId, stamp: u64) {
@@ -280,7 +310,6 @@ impl Peers {
     fn applied_change(&mut self, of: ShardId, stamp: u64) {
         let retained_before = self.stamp;
         let lane = &mut self.lanes[of.index()];
-        lane.index_known = stamp;
         lane.to_confirm.push_back((stamp, retained_before));
         self.confirm(of);
     }
@@ -296,7 +325,7 @@ impl Peers {
             lane.to_confirm.pop_front();
         }
         if let Some(stamp) = confirmed {
-            self.send(to, Mesh::IndexApplied { stamp });
+            self.send(to, Mesh::IndexApplied { stamp, routed: self.stamp });
         }
     }
 }
@@ -333,12 +362,14 @@ impl Broker {
                 }
                 Mesh::Barrier { stamp } => self.peers.applied_change(from, stamp),
                 Mesh::Loads(loads) => self.receive_loads(from, &loads),
-                Mesh::IndexApplied { stamp } => {
-                    self.peers.note_index_applied(from, stamp);
+                Mesh::IndexApplied { stamp, routed } => {
+                    self.peers.note_index_applied(from, stamp, routed);
                     self.release_answers();
                 }
-                Mesh::Retain { publication, stamp } => {
-                    self.store_retained(publication);
+                Mesh::Retain(message) => {
+                    let stamp = message.id.stamp.get();
+                    self.store_retained(message);
+                    self.peers.note_stored(from, stamp);
                     stored = Some(stamp);
                 }
                 Mesh::RetainApplied { stamp } => {
@@ -376,10 +407,15 @@ mod tests {
         })
     }
 
+    fn retain(peers: &mut Peers, home: ShardId) -> AppliedBy {
+        let id = peers.next_retain_id().unwrap();
+        peers.send_retain(home, Stored { publication: publication(), id })
+    }
+
     /// Stamps of the confirmations that wait for a lane.
     fn confirmations(peers: &mut Peers, to: ShardId) -> Vec<u64> {
         let stamp = |message: MeshMessage| match message.0 {
-            Mesh::IndexApplied { stamp } => Some(stamp),
+            Mesh::IndexApplied { stamp, .. } => Some(stamp),
             _ => None,
         };
         peers.take(to).into_iter().filter_map(stamp).collect()
@@ -389,9 +425,9 @@ mod tests {
     fn a_change_is_confirmed_after_the_retained_messages_before_it() {
         let [own, home, other] = [0, 1, 2].map(ShardId);
         let mut peers = Peers::new(own, 3);
-        let first = peers.send_retain(home, publication());
+        let first = retain(&mut peers, home);
         peers.applied_change(other, 10);
-        let second = peers.send_retain(home, publication());
+        let second = retain(&mut peers, home);
         assert!(confirmations(&mut peers, other).is_empty());
         peers.note_retain_applied(home, first.stamp);
         assert_eq!(confirmations(&mut peers, other), [10]);
@@ -408,7 +444,7 @@ mod tests {
         let mut peers = Peers::new(ShardId(0), 2);
         for _ in 0..limits::LANE_MESSAGES_MAX {
             assert!(!peers.any_full());
-            peers.send(ShardId(1), Mesh::IndexApplied { stamp: 0 });
+            peers.send(ShardId(1), Mesh::IndexApplied { stamp: 0, routed: 0 });
         }
         assert!(peers.any_full());
         assert_eq!(peers.take(ShardId(1)).len(), limits::LANE_MESSAGES_MAX);
@@ -421,7 +457,7 @@ mod tests {
         let message = publication();
         let forward = || Forward {
             publication: message.clone(),
-            index_known: 0,
+            retain_id: None,
             ordinary: true,
             shared: SmallVec::new(),
         };

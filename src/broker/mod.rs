@@ -30,7 +30,7 @@ mod timers;
 mod topic_aliases;
 mod trace;
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io};
 
 use ahash::RandomState;
 
@@ -45,6 +45,7 @@ use self::{
     delayed::Delayed,
     exclusive::Exclusives,
     mesh::Peers,
+    retain::Stored,
     route::WireForm,
     sessions::Sessions,
     subscribe::PendingAnswer,
@@ -56,7 +57,6 @@ use crate::{
     base::{ConnId, SessionKey, ShardId, Time, limits},
     codec::Packet,
     config::Policy,
-    message::Publication,
     topic::{Index, Matches, Retained},
 };
 
@@ -123,7 +123,7 @@ pub struct Broker {
     connections: Connections,
     sessions: Sessions,
     index: Index,
-    retained: Retained<Arc<Publication>>,
+    retained: Retained<Stored>,
     retained_bytes: u64,
     /// The search for expired retained messages.
     sweep: Sweep,

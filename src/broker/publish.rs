@@ -180,9 +180,11 @@ impl Broker {
         key: SessionKey,
         mut publication: Lazy<'_>,
     ) -> (ReasonCode, Option<AppliedBy>) {
+        if publication.message.retain {
+            publication.retain_id = self.peers.next_retain_id();
+        }
         let has_takers = self.route(&mut publication, Some(key));
-        let retain = publication.message.retain;
-        let waits_for = if retain { self.retain(&mut publication) } else { None };
+        let waits_for = publication.retain_id.and_then(|id| self.retain(&mut publication, id));
         let reason = match has_takers {
             true => ReasonCode::Success,
             false => ReasonCode::NoMatchingSubscribers,

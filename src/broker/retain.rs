@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::{
-    base::{QoS, SessionKey, ShardId, limits},
+    base::{RetainId, SessionKey, ShardId, limits},
     message::{Message, Publication},
+    topic::FilterKind,
 };
 
 use super::{
@@ -15,16 +16,24 @@ use super::{
     route::{Grant, Lazy},
 };
 
+/// A retained message as its topic's home has it.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) publication: Arc<Publication>,
+    /// The publication that it is a copy of.
+    pub(super) id: RetainId,
+}
+
 impl Broker {
     /// Keeps a message as its topic's retained one. Returns what has to happen
     /// before that holds for every new subscriber.
-    pub(super) fn retain(&mut self, publication: &mut Lazy<'_>) -> Option<AppliedBy> {
+    pub(super) fn retain(&mut self, publication: &mut Lazy<'_>, id: RetainId) -> Option<AppliedBy> {
         let home = self.home_of_topic(publication.message.topic.as_str());
-        let publication = self.kept_copy(publication);
+        let stored = Stored { publication: self.kept_copy(publication), id };
         if home != self.shard {
-            return Some(self.peers.send_retain(home, publication));
+            return Some(self.peers.send_retain(home, stored));
         }
-        self.store_retained(publication);
+        self.store_retained(stored);
         None
     }
 
@@ -47,7 +56,8 @@ impl Broker {
     }
 
     /// Stores or, with an empty payload, removes a retained message whose home is here.
-    pub(super) fn store_retained(&mut self, publication: Arc<Publication>) {
+    pub(super) fn store_retained(&mut self, stored: Stored) {
+        let publication = stored.publication.clone();
         let message = publication.message();
         let topic = message.topic;
         let replaced = if message.payload.is_empty() {
@@ -63,29 +73,20 @@ impl Broker {
         } else {
             self.retained_bytes += publication.size() as u64;
             self.note_retained_expiry(publication.expires_at());
-            self.retained.set(topic, publication.clone())
+            self.retained.set(topic, stored)
         };
-        self.retained_bytes -= replaced.map_or(0, |old| old.size() as u64);
+        self.retained_bytes -= replaced.map_or(0, |old| old.publication.size() as u64);
     }
 
-    /// Notes that a retained message reaches a session live, so that an older
-    /// one on its topic is not sent behind it. `index_known` is the stamp of our
-    /// last index change that the publisher's shard had applied.
-    pub(super) fn note_live(
-        &mut self,
-        key: SessionKey,
-        message: &Message<'_>,
-        qos: QoS,
-        index_known: u64,
-    ) {
-        let waits = qos > QoS::AtMostOnce || self.policy.limits.queue_qos0;
-        if message.retain
+    /// Notes that a message, if it has RETAIN, has passed by a session live: neither that
+    /// nor an older one on its topic is to come from a walk.
+    pub(super) fn note_live(&mut self, key: SessionKey, publication: &Lazy<'_>) {
+        if let Some(id) = publication.retain_id
             && let Some(session) = self.sessions.get_mut(key)
             && !session.fetches.is_empty()
-            && (waits || session.conn.is_some())
         {
-            let topic_hash = self.placement.hash_one(message.topic.as_str());
-            session.fetches.note_live(topic_hash, index_known);
+            let topic = publication.message.topic.as_str();
+            session.fetches.note_live(self.placement.hash_one(topic), id);
         }
     }
 
@@ -99,8 +100,8 @@ impl Broker {
         };
         let is_busy =
             connection.backlog() >= limits::RETAINED_OUTPUT_BYTES || session.outbox.queue_len() > 0;
+        let has_started = self.peers.index_applied(session.fetches.starts_at());
         let Some(fetch) = session.fetches.front() else { return };
-        let has_started = self.peers.index_applied(fetch.starts_at);
         if is_busy || fetch.awaited.is_some() || !has_started {
             return;
         }
@@ -124,30 +125,30 @@ impl Broker {
 
     /// Delivers a page that was asked for, and lets the walk go on in a later turn.
     pub(super) fn receive_retained_page(&mut self, page: RetainedPage) {
-        let RetainedPage { session: key, tag, publications, next } = page;
+        let RetainedPage { session: key, tag, mut found, next, stored } = page;
         let Some(session) = self.sessions.get_mut(key) else { return };
+        let may_go_on =
+            session.conn.is_some() && self.peers.index_applied(session.fetches.starts_at());
         let Some(fetch) = session.fetches.front() else { return };
         // Another walk by now, or none: the filter was unsubscribed, or the client came anew.
         if fetch.awaited != Some(tag) {
             return;
         }
-        if session.conn.is_none() {
+        if !may_go_on {
             fetch.awaited = None;
             return;
         }
         let options = fetch.options;
-        let is_stale = |publication: &Arc<Publication>| {
-            let topic = publication.message().topic.as_str();
-            session.fetches.is_stale(self.placement.hash_one(topic))
-        };
-        let fresh: Vec<_> = publications.into_iter().filter(|one| !is_stale(one)).collect();
+        let is_request = fetch.registration.is_some();
+        found.retain(|one| self.is_owed(key, one, is_request, &stored));
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let mut ended = None;
         if let Some(fetch) = session.fetches.front()
             && !fetch.advance(next)
         {
             ended = session.fetches.pop();
         }
-        for publication in &fresh {
+        for Stored { publication, .. } in &found {
             let mut publication = Lazy::kept(publication);
             let grant = Grant::retained(&publication.message, &options);
             self.deliver(key, &mut publication, &grant, false);
@@ -156,6 +157,21 @@ impl Broker {
             self.repeat_request(key, fetch);
         }
         self.schedule_fetch(key);
+    }
+
+    /// Whether a message that a walk has found is to be delivered. It is not if it comes live, or if
+    /// it or a newer one on its topic has come live meanwhile. `stored` tells what its home had.
+    fn is_owed(&self, key: SessionKey, found: &Stored, is_request: bool, stored: &[u64]) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let topic = found.publication.message().topic;
+        if self.peers.has_passed(found.id) {
+            let topic_hash = self.placement.hash_one(topic.as_str());
+            return !session.fetches.is_stale(topic_hash, found.id, stored);
+        }
+        // It is on its lane, if the session is subscribed.
+        let is_ordinary = |kind| matches!(kind, FilterKind::Plain | FilterKind::Exclusive);
+        let mut filters = session.subscriptions.iter();
+        is_request && !filters.any(|filter| is_ordinary(filter.kind()) && filter.matches(topic))
     }
 
     /// Has the session's walk go on in this or a later turn.
@@ -172,22 +188,22 @@ impl Broker {
     /// One page of what is stored here. Expired messages that it comes by are removed.
     fn retained_page(&mut self, query: RetainedQuery) -> RetainedPage {
         let RetainedQuery { session, tag, filter, after } = query;
-        let (mut publications, mut expired) = (Vec::new(), Vec::new());
+        let (mut found, mut expired) = (Vec::new(), Vec::new());
         let mut bytes = 0;
-        let mut take = |publication: &Arc<Publication>| {
-            if publication.is_expired(self.now) {
-                expired.push(publication.clone());
+        let mut take = |one: &Stored| {
+            if one.publication.is_expired(self.now) {
+                expired.push(one.publication.clone());
             } else {
-                bytes += publication.size();
-                publications.push(publication.clone());
+                bytes += one.publication.size();
+                found.push(one.clone());
             }
-            publications.len() < limits::RETAINED_PAGE_MESSAGES
-                && bytes < limits::RETAINED_PAGE_BYTES
+            found.len() < limits::RETAINED_PAGE_MESSAGES && bytes < limits::RETAINED_PAGE_BYTES
         };
         let visits = limits::RETAINED_PAGE_VISITS;
         let next = self.retained.page(&filter, after.as_ref(), visits, &mut |_, value| take(value));
         self.remove_retained(&expired);
-        RetainedPage { session, tag, publications, next }
+        let stored = if found.is_empty() { Box::default() } else { self.peers.stored_stamps() };
+        RetainedPage { session, tag, found, next, stored }
     }
 
     /// Whether there is no room for `message`, not even after a look for expired ones.
@@ -212,7 +228,7 @@ impl Broker {
         let old = self.retained.get(message.topic);
         let count = self.retained.len() as u64 + u64::from(old.is_none());
         let bytes = self.retained_bytes + message.size() as u64;
-        let bytes = bytes - old.map_or(0, |old| old.size() as u64);
+        let bytes = bytes - old.map_or(0, |old| old.publication.size() as u64);
         count > self.policy.limits.retained_messages_max.div_ceil(shards)
             || bytes > self.policy.limits.retained_bytes_max.div_ceil(shards)
     }
@@ -220,11 +236,11 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, num::NonZeroU64};
 
     use super::*;
     use crate::{
-        base::{ConnId, Time},
+        base::{ConnId, QoS, Time},
         broker::{BrokerSetup, Origin},
         codec::Properties,
         config::Policy,
@@ -241,15 +257,17 @@ mod tests {
         let shard = ShardId(0);
         let setup = BrokerSetup { shard, shards: 1, seed: 1, secret: [0; 32], policy, trace: None };
         let mut broker = Broker::new(setup);
-        for n in 0..2 * limits::RETAINED_PAGE_VISITS {
-            broker.store_retained(Publication::new(&Message {
+        for n in 1..=2 * limits::RETAINED_PAGE_VISITS as u64 {
+            let publication = Publication::new(&Message {
                 topic: TopicName::parse(&format!("{n}/a")).unwrap(),
                 properties: Properties::EMPTY,
                 payload: b"x",
                 qos: QoS::AtMostOnce,
                 retain: true,
                 expires_at: None,
-            }));
+            });
+            let id = RetainId { shard, stamp: NonZeroU64::new(n).unwrap() };
+            broker.store_retained(Stored { publication, id });
         }
         broker.open(NOW, CONN, Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true });
         broker.receive(NOW, CONN, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c");

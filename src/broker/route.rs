@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    base::{ConnId, PacketId, QoS, SessionKey, ShardId, ShardSet, Time, limits},
+    base::{ConnId, PacketId, QoS, RetainId, SessionKey, ShardId, ShardSet, Time, limits},
     codec::{PacketType, Version, encode_ack},
     message::{Delivery, Identifiers, Message, Publication, TopicForm},
     session::{Outgoing, QueueBounds, Queued},
@@ -26,15 +26,18 @@ use super::{
 pub(super) struct Lazy<'a> {
     pub(super) message: Message<'a>,
     kept: Option<Arc<Publication>>,
+    /// Which one it is, if it is live and has RETAIN.
+    pub(super) retain_id: Option<RetainId>,
 }
 
 impl<'a> Lazy<'a> {
     pub(super) fn new(message: Message<'a>) -> Self {
-        Self { message, kept: None }
+        Self { message, kept: None, retain_id: None }
     }
 
     pub(super) fn kept(publication: &'a Arc<Publication>) -> Self {
-        Self { message: publication.message(), kept: Some(publication.clone()) }
+        let kept = Some(publication.clone());
+        Self { message: publication.message(), kept, retain_id: None }
     }
 
     pub(super) fn keep(&mut self) -> Arc<Publication> {
@@ -146,7 +149,7 @@ impl Broker {
         }
         let Matches { local, shards, shared, .. } = &mut matches;
         let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
-        self.deliver_local(publication, local, publisher, u64::MAX);
+        self.deliver_local(publication, local, publisher);
         self.forward(publication, *shards, shared);
         self.matches = matches;
         self.end_trace();
@@ -156,13 +159,17 @@ impl Broker {
     /// Takes in a message that another shard has routed here.
     pub(super) fn receive_forward(&mut self, forward: Forward) {
         let mut publication = Lazy::kept(&forward.publication);
+        publication.retain_id = forward.retain_id;
+        if let Some(id) = forward.retain_id {
+            self.peers.note_passed(id);
+        }
         if let Some(tracer) = &mut self.tracer {
             tracer.begin_forwarded(&publication.message);
         }
         if forward.ordinary {
             let mut matches = std::mem::take(&mut self.matches);
             self.index.matches_local(publication.message.topic, &mut matches);
-            self.deliver_local(&mut publication, &mut matches.local, None, forward.index_known);
+            self.deliver_local(&mut publication, &mut matches.local, None);
             self.matches = matches;
         }
         for chosen in forward.shared {
@@ -210,18 +217,21 @@ impl Broker {
     }
 
     /// Delivers to the subscribers of this shard. A session with several
-    /// matching subscriptions gets the message once. `index_known` is the stamp
-    /// of our last index change that its shard had applied.
+    /// matching subscriptions gets the message once.
     fn deliver_local(
         &mut self,
         publication: &mut Lazy<'_>,
         local: &mut Vec<LocalMatch>,
         publisher: Option<SessionKey>,
-        index_known: u64,
     ) {
-        if publisher.is_some() {
+        if let Some(publisher) = publisher {
+            let all = local.len();
             // MQTT-3.8.3-3.
-            local.retain(|found| !found.options.no_local || Some(found.session) != publisher);
+            local.retain(|found| !found.options.no_local || found.session != publisher);
+            if local.len() < all {
+                // Nor is it to come from the store.
+                self.note_live(publisher, publication);
+            }
         }
         // One filter's subscribers come in order and once each.
         if !local.is_sorted_by(|a, b| a.session < b.session) {
@@ -234,8 +244,10 @@ impl Broker {
             for other in &same[1..] {
                 grant.merge(&publication.message, &other.options);
             }
-            self.note_live(same[0].session, &publication.message, grant.qos, index_known);
-            self.deliver(same[0].session, publication, &grant, is_fan_out);
+            let outcome = self.deliver(same[0].session, publication, &grant, is_fan_out);
+            if publication.retain_id.is_some() && !matches!(outcome, Outcome::Offline) {
+                self.note_live(same[0].session, publication);
+            }
         }
     }
 
@@ -263,7 +275,7 @@ impl Broker {
             let here = chosen.iter().filter(|(at, _)| *at == shard);
             let forward = Forward {
                 publication: publication.keep(),
-                index_known: self.peers.index_known(shard),
+                retain_id: publication.retain_id,
                 ordinary: ordinary.contains(shard),
                 shared: here.map(|(_, member)| member.clone()).collect(),
             };
@@ -300,7 +312,8 @@ impl Broker {
             && (is_online || hops >= limits::SHARE_HOPS_MAX)
         {
             let grant = Grant::new(&publication.message, &options);
-            return self.deliver(session, publication, &grant, false);
+            self.deliver(session, publication, &grant, false);
+            return;
         }
         match self.index.pick(&filter, hash) {
             Some((other, options)) if other.shard == self.shard => {
@@ -311,8 +324,9 @@ impl Broker {
                 let next = ChosenMember { filter, session: other.session, hash, hops: hops + 1 };
                 let publication = publication.keep();
                 let shared = [next].into_iter().collect();
-                let index_known = self.peers.index_known(other.shard);
-                let forward = Forward { publication, index_known, ordinary: false, shared };
+                // Not from its publisher's shard.
+                let retain_id = None;
+                let forward = Forward { publication, retain_id, ordinary: false, shared };
                 self.send_forward(other.shard, forward);
             }
             _ => {
@@ -330,12 +344,13 @@ impl Broker {
         publication: &mut Lazy<'_>,
         grant: &Grant,
         is_fan_out: bool,
-    ) {
+    ) -> Outcome {
         let outcome = self.hand_over(key, publication, grant, is_fan_out);
         self.note_load(key, false);
         if let Some(tracer) = &mut self.tracer {
             tracer.taker(outcome, &self.connections);
         }
+        outcome
     }
 
     fn hand_over(

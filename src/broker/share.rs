@@ -116,7 +116,7 @@ mod tests {
     fn news_wait_for_room_in_the_lanes() {
         let (mut broker, session) = broker_with(Strategy::LeastInflight);
         for _ in 0..limits::LANE_MESSAGES_MAX {
-            broker.peers.send(OTHER, Mesh::IndexApplied { stamp: 0 });
+            broker.peers.send(OTHER, Mesh::IndexApplied { stamp: 0, routed: 0 });
         }
         broker.note_load(session, true);
         assert_eq!(broker.next_deadline(), None, "nothing to do before there is room");

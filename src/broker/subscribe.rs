@@ -134,6 +134,7 @@ impl Broker {
                 fetch.starts_at = stamp;
                 session.fetches.add(fetch);
             }
+            session.fetches.hold_requests(stamp);
         }
         reasons
     }

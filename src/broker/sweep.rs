@@ -82,14 +82,14 @@ impl Broker {
         }
         let (mut expired, mut left) = (Vec::new(), Time::MAX);
         let visits = limits::RETAINED_SWEEP_VISITS;
-        let next =
-            self.retained.page_of_all(after.as_ref(), visits, &mut |publication| match publication
-                .expires_at()
-            {
-                Some(at) if at <= self.now => expired.push(publication.clone()),
-                Some(at) => left = left.min(at),
-                None => {}
-            });
+        let next = self.retained.page_of_all(after.as_ref(), visits, &mut |found| match found
+            .publication
+            .expires_at()
+        {
+            Some(at) if at <= self.now => expired.push(found.publication.clone()),
+            Some(at) => left = left.min(at),
+            None => {}
+        });
         self.remove_retained(&expired);
         self.sweep.earliest_left = self.sweep.earliest_left.min(left);
         self.sweep.portion_done(next);

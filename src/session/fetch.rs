@@ -7,7 +7,7 @@ use ahash::RandomState;
 
 use super::{QueueBounds, Refused};
 use crate::{
-    base::{ShardId, limits},
+    base::{RetainId, ShardId, limits},
     topic::{Cursor, SubscriptionOptions, TopicFilter},
 };
 
@@ -91,10 +91,18 @@ struct Walks {
     /// Requests among them, and the bytes of their filters.
     requests: usize,
     request_bytes: u64,
-    /// Topics (hashed) on which a newer retained message was delivered live:
-    /// what the walks up to that number find on them is stale. Past [`SEEN_MAX`]
-    /// further ones are not noted and may be followed by an older one.
-    seen: HashMap<u64, u64, RandomState>,
+    /// Stamp of the last index change that the requests wait for.
+    requests_from: u64,
+    /// By topic (hashed) and publisher's shard, the last message with RETAIN that passed by live. Past
+    /// [`PASSED_MAX`] further ones are not noted, and come from the store again or after a newer one.
+    passed: BTreeMap<(u64, ShardId), Passed>,
+}
+
+#[derive(Debug)]
+struct Passed {
+    stamp: u64,
+    /// The walks up to this number were there then.
+    walk: u64,
 }
 
 impl Fetches {
@@ -149,6 +157,23 @@ impl Fetches {
         self.forget_if_over();
     }
 
+    /// Has all requests wait for an index change: of what comes live, the other shards know then.
+    pub fn hold_requests(&mut self, stamp: u64) {
+        if let Some(walks) = &mut self.walks {
+            walks.requests_from = stamp;
+        }
+    }
+
+    /// Stamp of the index change that the walk under way has to wait for.
+    pub fn starts_at(&self) -> u64 {
+        let Some(walks) = &self.walks else { return 0 };
+        let Some((_, fetch)) = walks.by_number.first_key_value() else { return 0 };
+        match &fetch.registration {
+            Some(_) => fetch.starts_at.max(walks.requests_from),
+            None => fetch.starts_at,
+        }
+    }
+
     /// The walk that is under way.
     pub fn front(&mut self) -> Option<&mut Fetch> {
         self.walks.as_mut()?.by_number.first_entry().map(OccupiedEntry::into_mut)
@@ -178,25 +203,29 @@ impl Fetches {
         self.walks.is_none()
     }
 
-    /// Notes that a retained message on this topic passes by live. It counts for
-    /// the walks of subscriptions that its shard knew of (`index_known`): for
-    /// these, all later ones pass by, too.
-    pub fn note_live(&mut self, topic_hash: u64, index_known: u64) {
+    /// Notes that a message with RETAIN on this topic passes by live.
+    pub fn note_live(&mut self, topic_hash: u64, id: RetainId) {
         let Some(walks) = &mut self.walks else { return };
-        let mut newest_first = walks.by_number.iter().rev();
-        let known = newest_first.find(|(_, fetch)| fetch.starts_at <= index_known);
-        let Some((number, _)) = known else { return };
-        if walks.seen.len() < SEEN_MAX || walks.seen.contains_key(&topic_hash) {
-            let covered = walks.seen.entry(topic_hash).or_default();
-            *covered = (*covered).max(*number);
+        let key = (topic_hash, id.shard);
+        if walks.passed.len() < PASSED_MAX || walks.passed.contains_key(&key) {
+            walks.passed.insert(key, Passed { stamp: id.stamp.get(), walk: walks.last_number });
         }
     }
 
-    /// Whether a newer message on this topic than the present walk finds has passed by.
-    pub fn is_stale(&self, topic_hash: u64) -> bool {
+    /// Whether what the walk under way has found, or a newer message on its topic, has passed by
+    /// live. That of another shard is newer if it had not been stored: `stored` has, by shard, the
+    /// stamp of the last that was.
+    pub fn is_stale(&self, topic_hash: u64, found: RetainId, stored: &[u64]) -> bool {
         let Some(walks) = &self.walks else { return false };
         let Some((number, _)) = walks.by_number.first_key_value() else { return false };
-        walks.seen.get(&topic_hash).is_some_and(|covered| covered >= number)
+        let of_topic = (topic_hash, ShardId(0))..=(topic_hash, ShardId(u16::MAX));
+        walks.passed.range(of_topic).any(|((_, shard), passed)| {
+            let is_newer = match *shard == found.shard {
+                true => passed.stamp >= found.stamp.get(),
+                false => stored.get(shard.index()).is_some_and(|stamp| passed.stamp > *stamp),
+            };
+            is_newer && passed.walk >= *number
+        })
     }
 
     /// A page that was asked for will not come: ask again.
@@ -229,11 +258,13 @@ impl Walks {
     }
 }
 
-/// Bound of [`Walks::seen`]: 2 MiB or so while walks last.
-const SEEN_MAX: usize = 65_536;
+/// Bound of [`Walks::passed`]: 3 MiB or so while walks last.
+const PASSED_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     fn fetch(filter: &str, starts_at: u64) -> Fetch {
@@ -263,16 +294,39 @@ mod tests {
 
     #[test]
     fn live_messages_make_stale_what_earlier_walks_find() {
-        let (topic, known_to_all) = (7, u64::MAX);
+        let topic = 7;
+        let id = |shard, stamp| RetainId {
+            shard: ShardId(shard),
+            stamp: NonZeroU64::new(stamp).unwrap(),
+        };
         let mut fetches = Fetches::default();
         fetches.add(fetch("early", 10));
-        fetches.note_live(topic, 9);
-        assert!(!fetches.is_stale(topic), "its shard did not know of the subscription");
-        fetches.note_live(topic, known_to_all);
+        fetches.note_live(topic, id(1, 5));
         fetches.add(fetch("late", 20));
-        assert!(fetches.is_stale(topic) && !fetches.is_stale(8));
+        for (found, stored, expected) in [
+            (id(1, 4), [9_u64, 9], true),
+            (id(1, 5), [9, 9], true),
+            (id(1, 6), [9, 9], false),
+            // Of two shards' messages, the one is newer that is stored later.
+            (id(0, 9), [9, 5], false),
+            (id(0, 9), [9, 4], true),
+        ] {
+            assert_eq!(fetches.is_stale(topic, found, &stored), expected, "{found:?} {stored:?}");
+        }
+        assert!(!fetches.is_stale(8, id(1, 4), &[9, 9]), "another topic");
         fetches.pop();
-        assert!(!fetches.is_stale(topic), "it passed before this subscription");
+        assert!(!fetches.is_stale(topic, id(1, 5), &[9, 9]), "it passed before this subscription");
+    }
+
+    #[test]
+    fn requests_wait_for_later_subscriptions() {
+        let mut fetches = Fetches::default();
+        fetches.add(fetch("plain", 3));
+        fetches.add(request("$request/a", "$request/a"));
+        fetches.hold_requests(5);
+        assert_eq!(fetches.starts_at(), 3);
+        fetches.pop();
+        assert_eq!(fetches.starts_at(), 5);
     }
 
     fn request(filter: &str, registration: &str) -> Fetch {

@@ -176,6 +176,43 @@ fn no_bound_on_queues_shortens_a_walk(broker: &Broker) {
     }
 }
 
+/// What is published after SUBACK comes live, and not from the store as well: a second copy would
+/// stand before one of the next packets. Other messages make the ways between shards differ.
+fn what_is_published_after_suback_comes_once(broker: &Broker) {
+    let publishers = (0..4).map(|n| RawClient::v311(broker.port, &format!("publisher {n}")));
+    let mut publishers: Vec<_> = publishers.collect();
+    let load = "30 ( 'load' `x` ) ".repeat(50);
+    for qos in 1..=2 {
+        let mut subscriber = RawClient::v311(broker.port, &format!("subscriber {qos}"));
+        let mut busy = Witnesses::of(broker, "load");
+        for n in 1..=100 {
+            let publisher = &mut publishers[n % 4];
+            subscriber.send(&format!("82 ( {n:04x} 'once/{qos}/{n}/#' 0{qos} )"));
+            publisher.send(&load);
+            subscriber.expect(&format!("90 ( {n:04x} 0{qos} )"));
+            let topic = format!("once/{qos}/{n}/x");
+            publisher.send(&format!("3{:x} ( '{topic}' 0001 `x` )", 2 * qos + 1));
+            let id = subscriber.expect(&format!("3{:x} ( '{topic}' ???? `x` )", 2 * qos));
+            if qos == 1 {
+                publisher.expect("40 02 0001");
+                subscriber.send(&format!("40 02 {id}"));
+            } else {
+                publisher.expect("50 02 0001");
+                publisher.send("62 02 0001");
+                publisher.expect("70 02 0001");
+                subscriber.send(&format!("50 02 {id}"));
+                subscriber.expect(&format!("62 02 {id}"));
+                subscriber.send(&format!("70 02 {id}"));
+            }
+            busy.expect(&load);
+        }
+        // The last walk is over when a later one has brought something.
+        subscriber.send(&format!("82 ( 0001 'once/{qos}/1/x' 00 )"));
+        subscriber.expect("90 ( 0001 00 )");
+        subscriber.expect(&format!("31 ( 'once/{qos}/1/x' `x` )"));
+    }
+}
+
 on_one_and_four_shards! {
     a_retained_message_is_kept_replaced_and_cleared;
     live_subscribers_see_no_retain_flag;
@@ -183,6 +220,7 @@ on_one_and_four_shards! {
     a_wildcard_brings_every_match;
     resuming_brings_no_retained_messages;
     retained_messages_keep_properties_and_expire;
+    what_is_published_after_suback_comes_once;
     no_bound_on_queues_shortens_a_walk with
         "limits.queue_bytes_max=1000", "limits.queue_messages_max=1", "limits.inflight_max=2";
 }

@@ -55,6 +55,7 @@ mod random;
 mod requests;
 mod runner;
 mod script;
+mod retained;
 mod shell;
 mod shrink;
 mod sim;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// So many that each of three shards is the home of some.
-const TOPICS: u8 = 30;
+pub(crate) const TOPICS: u8 = 30;
 
 /// An answer does not overtake what the client has got live: it waits until that is stored.
 #[test]
@@ -49,7 +49,7 @@ fn an_answer_waits_for_what_is_on_its_way_to_its_home() {
     }
 }
 
-fn subscribe(world: &mut World, link: LinkId, filters: &[&str]) {
+pub(crate) fn subscribe(world: &mut World, link: LinkId, filters: &[&str]) {
     for filter in filters {
         let filter = SubscribeFilter {
             filter,
@@ -67,14 +67,14 @@ fn subscribe(world: &mut World, link: LinkId, filters: &[&str]) {
 }
 
 /// A retained message on each topic.
-fn publish_all(world: &mut World, link: LinkId, payload: &[u8]) {
+pub(crate) fn publish_all(world: &mut World, link: LinkId, payload: &[u8]) {
     for n in 0..TOPICS {
         publish(world, link, &format!("t/{n}"), true, payload);
     }
     run(world);
 }
 
-fn publish(world: &mut World, link: LinkId, topic: &str, retain: bool, payload: &[u8]) {
+pub(crate) fn publish(world: &mut World, link: LinkId, topic: &str, retain: bool, payload: &[u8]) {
     let publish = Publish {
         dup: false,
         qos: QoS::AtMostOnce,
@@ -88,7 +88,7 @@ fn publish(world: &mut World, link: LinkId, topic: &str, retain: bool, payload: 
 }
 
 /// What a client got since it was last asked, runs of the same kind and payload counted.
-fn received(world: &mut World, link: LinkId) -> Vec<(&'static str, u8, u8)> {
+pub(crate) fn received(world: &mut World, link: LinkId) -> Vec<(&'static str, u8, u8)> {
     let bytes: Vec<u8> = world.links[link].outbound.drain(..).collect();
     let mut rest = &*bytes;
     let mut messages: Vec<(&str, u8, u8)> = Vec::new();
