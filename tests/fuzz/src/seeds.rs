@@ -214,8 +214,9 @@ pub(crate) fn config() -> Vec<Vec<u8>> {
 /// See `targets/passwords.rs`: a file, then messages, with a NUL between them.
 pub(crate) fn passwords() -> Vec<Vec<u8>> {
     let line = scram::password_line();
-    let mut server = Server::new([7; 32], ShardId(0));
-    let (_, answer) = server.begin(&scram::credentials(), scram::FIRST).expect("a first message");
+    let credentials = scram::credentials();
+    let mut server = Server::new([7; 32], ShardId(0), &credentials);
+    let (_, answer) = server.begin(&credentials, scram::FIRST).expect("a first message");
     let last = scram::last(answer.as_bytes()).expect("the server's first message");
     let verifier = line.strip_prefix("user").expect("the user's line");
     let file = format!("# Users\n\n{line}\r\n us{verifier} \nus er,=\u{e9}{verifier}\n");

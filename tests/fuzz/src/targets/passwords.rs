@@ -15,7 +15,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let Ok(file) = str::from_utf8(parts.next().unwrap_or_default()) else { return };
     check_file(file);
     let credentials = scram::credentials();
-    let mut server = Server::new(SECRET, ShardId(0));
+    let mut server = Server::new(SECRET, ShardId(0), &credentials);
     while let Some(first) = parts.next() {
         let Ok((exchange, answer)) = server.begin(&credentials, first) else { continue };
         assert!(answer.starts_with("r=") && answer.ends_with(",i=4096"), "{answer:?}");
