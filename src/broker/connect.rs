@@ -113,6 +113,8 @@ impl Broker {
             };
             return self.refuse(conn, reason, "sessions_max reached");
         }
+        let known = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
+        let was_online = known.is_some_and(|session| session.conn.is_some());
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
             session_present,
@@ -131,7 +133,10 @@ impl Broker {
             }
             return Flow::Gone;
         }
-        self.announce_online(key, true);
+        // A take-over left its shared subscriptions as they are.
+        if !was_online {
+            self.announce_online(key, true);
+        }
         if !self.policy.auto_subscribe.is_empty() {
             if !granted.session_present {
                 self.auto_subscribe(key, user_name(connect, granted.proven.as_ref()));
