@@ -126,7 +126,9 @@ impl Oracle {
             let last = self.retained.get(&topic).copied();
             let is_own = last.is_some_and(|last| self.messages[last].publisher == client.index);
             let may_be_expired = last.is_some_and(|last| self.messages[last].may_be_expired(now));
-            if is_own || may_be_expired {
+            // What it refused may be repeated alone, too.
+            let is_refused = |number: usize| self.refused.contains(&(client.index, number));
+            if is_own || may_be_expired || word.is_some_and(is_refused) {
                 continue;
             }
             let expected = last.filter(|&last| !self.messages[last].is_clear);

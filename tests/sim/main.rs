@@ -23,7 +23,7 @@
 //!
 //! 1. One publisher's messages to one topic come in order.
 //! 2. What is due comes: QoS 1 at least once, QoS 2 once. What is dropped is counted.
-//! 3. Nothing comes more often than it was published.
+//! 3. Nothing comes more often than it was published: live or, for a new subscription, retained.
 //! 4. After SUBACK a subscription is in force everywhere.
 //! 5. The retained message is the last one, for new subscribers and old ones.
 //! 6. One member of a shared subscription gets a message.
@@ -53,9 +53,9 @@ mod profile;
 mod protocol;
 mod random;
 mod requests;
+mod retained;
 mod runner;
 mod script;
-mod retained;
 mod shell;
 mod shrink;
 mod sim;

@@ -147,6 +147,14 @@ impl Subscriptions {
         matching.filter(|one| one.maybe_retained).count() as u32
     }
 
+    /// Whether all that match a topic and were in force at a step, or later, had their SUBACK before
+    /// it, and have lasted.
+    pub(crate) fn are_settled(&self, plan: &Plan, topic: &str, at: u64) -> bool {
+        let matching = self.0.iter().filter(|one| plan.filters[one.filter].matches(topic));
+        let mut relevant = matching.filter(|one| one.gone.is_none_or(|gone| gone >= at));
+        relevant.all(|one| !one.is_leaving && one.active.is_some_and(|active| active < at))
+    }
+
     /// Since which step a client's own message is due to itself.
     pub(crate) fn covers_own(&self, plan: &Plan, topic: &str, first_sent: u64) -> bool {
         self.0.iter().any(|one| {
