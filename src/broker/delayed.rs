@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    base::{SessionKey, Time, limits},
+    base::{ClientId, SessionKey, Time, limits},
     codec::ReasonCode,
     message::{Message, Publication},
     topic::TopicName,
@@ -28,8 +28,16 @@ pub(super) struct Delayed {
 #[derive(Debug)]
 struct Waiting {
     publication: Arc<Publication>,
-    /// Its own subscriptions may not want it (No Local).
-    publisher: SessionKey,
+    publisher: Publisher,
+}
+
+/// Who has published. Its own subscriptions may not want it (No Local), also if they are of a later
+/// session of the same client (MQTT-3.8.3-3).
+#[derive(Clone, Debug)]
+struct Publisher {
+    session: SessionKey,
+    /// `None` if the session had ended.
+    client: Option<ClientId>,
 }
 
 impl Delayed {
@@ -42,7 +50,7 @@ impl Delayed {
         self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)
     }
 
-    fn add(&mut self, due_at: Time, publication: Arc<Publication>, publisher: SessionKey) {
+    fn add(&mut self, due_at: Time, publication: Arc<Publication>, publisher: Publisher) {
         self.arrivals += 1;
         self.bytes += publication.size() as u64;
         self.waiting.insert((due_at, self.arrivals), Waiting { publication, publisher });
@@ -78,7 +86,8 @@ impl Broker {
         let due_at = self.now.plus_secs(u64::from(secs));
         let expires_at = expiry_secs.map(|secs| due_at.plus_secs(u64::from(secs)));
         let publication = Publication::new(&Message { expires_at, ..message });
-        self.delayed.add(due_at, publication, publisher);
+        let client = self.sessions.get(publisher).map(|session| session.client.clone());
+        self.delayed.add(due_at, publication, Publisher { session: publisher, client });
         ReasonCode::Success
     }
 
@@ -89,7 +98,9 @@ impl Broker {
                 return;
             }
             let Some(due) = self.delayed.pop_due(self.now) else { return };
-            self.take_over(due.publisher, Lazy::kept(&due.publication));
+            let Publisher { session, client } = due.publisher;
+            let now_there = client.and_then(|client| self.sessions.find(client.as_str()));
+            self.take_over(now_there.unwrap_or(session), Lazy::kept(&due.publication));
         }
     }
 
@@ -183,7 +194,8 @@ mod tests {
         let mut delayed = Delayed::default();
         assert_eq!(delayed.next_due(), None);
         for (millis, payload) in [(20, b"c"), (10, b"a"), (20, b"d"), (10, b"b"), (30, b"e")] {
-            delayed.add(Time::from_millis(millis), Publication::new(&message(payload)), PUBLISHER);
+            let publisher = Publisher { session: PUBLISHER, client: None };
+            delayed.add(Time::from_millis(millis), Publication::new(&message(payload)), publisher);
         }
         assert_eq!((delayed.len(), delayed.bytes), (5, 10));
         let mut seen = Vec::new();

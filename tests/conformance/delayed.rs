@@ -70,7 +70,7 @@ fn the_publisher_need_not_stay(broker: &Broker) {
     watcher.expect("32 ( 't' 0001 ( 26 'a' '1' ) `x` )");
 }
 
-/// MQTT-3.8.3-3, for as long as the publisher's session exists.
+/// MQTT-3.8.3-3, also in a later session of the publisher.
 fn no_local_holds_later_too(broker: &Broker) {
     let mut watcher = watcher(broker);
     let mut publisher = RawClient::v5(broker.port, "publisher");
@@ -78,6 +78,15 @@ fn no_local_holds_later_too(broker: &Broker) {
     publisher.expect("90 ( 0001 () 00 00 )");
     publisher.send("30 ( '$delayed/1/t' () `x` ) 30 ( '$delayed/1/t/own' () `y` )");
     watcher.expect("30 ( 't' () `x` ) 30 ( 't/own' () `y` )");
+    publisher.expect("30 ( 't/own' () `y` )");
+
+    publisher.send("32 ( '$delayed/1/t' 0001 () `x` ) 32 ( '$delayed/1/t/own' 0002 () `y` )");
+    assert_eq!(publisher.ack_reason(0x40, "0001"), 0x00);
+    assert_eq!(publisher.ack_reason(0x40, "0002"), 0x00);
+    let mut publisher = RawClient::v5(broker.port, "publisher");
+    publisher.send("82 ( 0001 () 't' 04 't/own' 00 )");
+    publisher.expect("90 ( 0001 () 00 00 )");
+    watcher.expect("32 ( 't' 0001 () `x` ) 32 ( 't/own' 0002 () `y` )");
     publisher.expect("30 ( 't/own' () `y` )");
 }
 
