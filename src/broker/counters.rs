@@ -129,6 +129,11 @@ impl Summary {
         self.retained
     }
 
+    /// Publications that wait for their time on this shard.
+    pub const fn delayed(&self) -> usize {
+        self.delayed
+    }
+
     /// Topic Filters in this shard's copy of the index.
     pub const fn filters(&self) -> usize {
         self.filters

@@ -16,6 +16,7 @@ use crate::{
     client::{Client, Outgoing, Request},
     message::{Message, message_number},
     oracle::Oracle,
+    plan::Kind,
     profile::any_qos,
     world::World,
 };
@@ -32,6 +33,11 @@ impl Client {
         let wanted: Vec<usize> = self.wanted_filters().collect();
         if !wanted.is_empty() && (calm || world.random.chance(self.profile.eagerness)) {
             self.subscribe(world, oracle, wanted);
+        } else if !calm && self.can_ask() && world.random.chance(20) {
+            self.profile.asks -= 1;
+            let topic = world.random.pick(&oracle.plan.asks);
+            let qos = any_qos(&mut world.random);
+            self.ask(world, oracle, topic, qos);
         } else if world.random.chance(60) && self.can_publish() {
             for _ in 0..world.random.range(1, self.profile.burst) {
                 self.publish(world, oracle);
@@ -60,28 +66,40 @@ impl Client {
     }
 
     /// Replaces a subscription that it has by one with other options.
-    pub(crate) fn subscribe_again(&mut self, world: &mut World, oracle: &Oracle) {
+    pub(crate) fn subscribe_again(&mut self, world: &mut World, oracle: &mut Oracle) {
         let Some(&filter) = self.active.keys().next() else { return };
         if !self.is_asking(filter) {
             self.subscribe(world, oracle, vec![filter]);
         }
     }
 
-    fn subscribe(&mut self, world: &mut World, oracle: &Oracle, mut wanted: Vec<usize>) {
+    fn subscribe(&mut self, world: &mut World, oracle: &mut Oracle, mut wanted: Vec<usize>) {
         wanted.truncate(world.random.range(1, 3));
         let id = self.new_id();
         let identifier = (self.profile.identifies && world.random.chance(80)).then(|| {
             self.next_identifier += 1;
             self.next_identifier
         });
+        let plan = oracle.plan.clone();
+        let texts: Vec<String> = wanted
+            .iter()
+            .map(|position| plan.write_filter(&mut world.random, &plan.filters[*position].text))
+            .collect();
         let mut filters = Vec::new();
-        for &position in &wanted {
-            let filter = &oracle.plan.filters[position];
-            let options = self.draw_options(world);
-            self.subscriptions.add(filter, position, options, identifier);
+        let mut word = Word::Other;
+        for (&position, text) in wanted.iter().zip(&texts) {
+            let filter = &plan.filters[position];
+            let options = self.draw_options(world, filter.kind);
+            let qos = self.profile.sub_qos;
+            self.subscriptions.add(filter, position, qos, options, identifier);
+            if filter.kind == Kind::Exclusive {
+                word = Word::Claim;
+                let serial = self.serial.unwrap_or_default();
+                oracle.claims.ask(self.index, position, serial, world.step);
+            }
             filters.push(SubscribeFilter {
-                filter: filter.text,
-                qos: self.profile.sub_qos,
+                filter: text,
+                qos,
                 no_local: options.0,
                 retain_as_published: options.1,
                 retain_handling: options.2,
@@ -95,12 +113,12 @@ impl Client {
         let mut bytes = Vec::new();
         let version = self.profile.version;
         encode_subscribe(version, id, properties.as_properties(), &filters, &mut bytes);
-        self.send_bytes(world, Word::Other, &bytes);
+        self.send_bytes(world, word, &bytes);
         self.requests.insert(id, Request::Subscribe(wanted));
     }
 
     /// No Local, Retain As Published and Retain Handling.
-    fn draw_options(&self, world: &mut World) -> (bool, bool, RetainHandling) {
+    fn draw_options(&self, world: &mut World, kind: Kind) -> (bool, bool, RetainHandling) {
         if !self.profile.is_choosy {
             return (false, false, RetainHandling::SendAtSubscribe);
         }
@@ -110,11 +128,11 @@ impl Client {
             RetainHandling::DoNotSend,
         ]);
         // MQTT-3.8.3-4.
-        let no_local = !self.profile.is_shared && world.random.chance(40);
+        let no_local = kind != Kind::Shared && world.random.chance(40);
         (no_local, world.random.chance(40), handling)
     }
 
-    pub(crate) fn unsubscribe(&mut self, world: &mut World, oracle: &Oracle) {
+    pub(crate) fn unsubscribe(&mut self, world: &mut World, oracle: &mut Oracle) {
         let Some(&filter) = self.active.keys().next() else { return };
         if self.is_asking(filter) {
             return;
@@ -124,8 +142,10 @@ impl Client {
         self.has_unsubscribed = true;
         let id = self.new_id();
         let mut bytes = Vec::new();
-        let text = oracle.plan.filters[filter].text;
-        encode_unsubscribe(self.profile.version, id, Properties::EMPTY, &[text], &mut bytes);
+        oracle.claims.leave(self.index, filter);
+        let text = &oracle.plan.filters[filter].text;
+        let text = oracle.plan.write_filter(&mut world.random, text);
+        encode_unsubscribe(self.profile.version, id, Properties::EMPTY, &[&text], &mut bytes);
         self.send_bytes(world, Word::Other, &bytes);
         world.trace.note(|| format!("client {} unsubscribes {id} {text}", self.index));
         self.requests.insert(id, Request::Unsubscribe(filter));
@@ -133,6 +153,21 @@ impl Client {
 
     pub(crate) fn can_publish(&self) -> bool {
         self.profile.publishes > 0 && self.outgoing.len() < self.window()
+    }
+
+    pub(crate) fn can_ask(&self) -> bool {
+        self.profile.asks > 0 && self.outgoing.len() < self.window().max(1).min(self.quota)
+    }
+
+    /// Asks for retained messages.
+    pub(crate) fn ask(&mut self, world: &mut World, oracle: &mut Oracle, topic: usize, qos: QoS) {
+        let of = (self.index, &self.profile);
+        let mut message = Message::new(&mut world.random, &oracle.plan, of, (topic, qos, false));
+        message.is_clear = true;
+        message.expiry_secs = None;
+        world.stats.asks += 1;
+        let number = oracle.add_ask(message);
+        self.publish_first(world, oracle, number);
     }
 
     fn window(&self) -> usize {
@@ -152,8 +187,15 @@ impl Client {
         let of = (self.index, &self.profile);
         let mut message = Message::new(&mut world.random, &oracle.plan, of, (topic, qos, retain));
         message.is_clear = retain && world.random.chance(10);
-        message.first_sent = world.step;
         let number = oracle.add(message);
+        self.publish_first(world, oracle, number);
+    }
+
+    /// Sends a message that was not sent before.
+    fn publish_first(&mut self, world: &mut World, oracle: &mut Oracle, number: usize) {
+        let message = &mut oracle.messages[number];
+        message.first_sent = world.step;
+        let qos = message.qos;
         if qos == QoS::AtMostOnce {
             self.send_publish(world, oracle, number, None, false);
         } else {
@@ -172,10 +214,11 @@ impl Client {
         dup: bool,
     ) {
         oracle.sent(number, world.now);
+        self.note_ask(oracle, number);
         let message = &oracle.messages[number];
-        let name = &oracle.plan.topics[message.topic].name;
+        let name = oracle.plan.write_topic(&mut world.random, message.topic);
         let mut properties = PropertyBuf::new();
-        let mut topic = Some(TopicName::parse(name).unwrap());
+        let mut topic = Some(TopicName::parse_received(&name).unwrap());
         if self.profile.version == Version::V5 {
             if let Some(secs) = message.expiry_secs {
                 properties.push(Property::MessageExpiryInterval(secs));
@@ -199,6 +242,23 @@ impl Client {
             payload: &message.payload(number),
         };
         self.send_as(world, Word::Publish(number), &Packet::Publish(publish));
+    }
+
+    /// If it is a request: whether the client has registered for it, as far as it knows.
+    fn note_ask(&self, oracle: &mut Oracle, number: usize) {
+        let plan = oracle.plan.clone();
+        let Some(ask) = oracle.asks.get_mut(&number) else { return };
+        let fitting = || {
+            self.subscriptions
+                .0
+                .iter()
+                .filter(|one| one.gone.is_none() && plan.filters[one.filter].answers(&ask.filter))
+        };
+        let is_certain = fitting().any(|one| one.active.is_some() && !one.is_leaving);
+        let is_possible = fitting().next().is_some();
+        ask.is_registered = is_certain;
+        ask.may_be_registered = is_possible;
+        ask.may_be_answered |= is_possible;
     }
 
     fn acknowledge(&mut self, world: &mut World, oracle: &mut Oracle, at: usize) {

@@ -24,6 +24,8 @@ pub(crate) enum Word {
     },
     /// A packet that no client may send; the broker's answer.
     Offence(ReasonCode),
+    /// A SUBSCRIBE that may have to wait, and all behind it.
+    Claim,
     Other,
 }
 
@@ -47,9 +49,11 @@ pub(crate) struct Will {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum News {
     /// The broker has taken a PUBLISH with this message.
-    Heard { message: usize, at: Time },
+    Heard { message: usize, at: Time, home: ShardId },
     /// It has to publish this will now.
-    WillIsDue { message: usize, at: Time },
+    WillIsDue { message: usize, at: Time, home: ShardId },
+    /// A shard has done what was due.
+    Advanced { shard: ShardId, at: Time },
 }
 
 /// What CONNACK must say.
@@ -146,7 +150,7 @@ impl Book {
         }
         *last_packet_at = now;
         match word {
-            Word::Publish(message) => self.news.push(News::Heard { message, at: now }),
+            Word::Publish(message) => self.news.push(News::Heard { message, at: now, home }),
             Word::Disconnect { with_will, expiry_secs } => {
                 if let Some(secs) = expiry_secs {
                     session.expiry_secs = secs.min(self.expiry_secs_max);
@@ -158,7 +162,7 @@ impl Book {
                 self.farewells.insert(link, reason);
                 self.end_connection(now, client, Cause::Other);
             }
-            Word::Connect(_) | Word::Other => {}
+            Word::Connect(_) | Word::Claim | Word::Other => {}
         }
     }
 
@@ -183,6 +187,12 @@ impl Book {
             }
             self.catch_up(now, client);
         }
+        self.news.push(News::Advanced { shard, at: now });
+    }
+
+    /// Which session of a client there is now.
+    pub(crate) fn serial(&self, client: usize) -> Option<u64> {
+        self.sessions.get(&client).map(|session| session.serial)
     }
 
     pub(crate) fn shut_down(&mut self, now: Time) {
@@ -259,18 +269,18 @@ impl Book {
             self.sessions_expired += u64::from(session.expiry_secs > 0);
             self.end_session(now, client);
         } else if will_at <= now {
-            let due = session.will.take();
-            self.publish(now, due);
+            let (due, home) = (session.will.take(), session.home);
+            self.publish(now, due, home);
         }
     }
 
     fn end_session(&mut self, now: Time, client: usize) {
-        let session = self.sessions.remove(&client);
-        self.publish(now, session.and_then(|session| session.will));
+        let Some(session) = self.sessions.remove(&client) else { return };
+        self.publish(now, session.will, session.home);
     }
 
-    fn publish(&mut self, now: Time, will: Option<Will>) {
-        let due = will.map(|will| News::WillIsDue { message: will.message, at: now });
+    fn publish(&mut self, now: Time, will: Option<Will>, home: ShardId) {
+        let due = will.map(|will| News::WillIsDue { message: will.message, at: now, home });
         self.news.extend(due);
     }
 }

@@ -15,7 +15,9 @@ use crate::{
     link::{LinkId, Place},
     message::Message,
     oracle::Oracle,
+    plan::Plan,
     profile::Profile,
+    scram::{Login, METHOD},
     subscriptions::Subscriptions,
     world::World,
 };
@@ -70,6 +72,8 @@ pub(crate) struct Client {
     pub(crate) asked_expiry_secs: u32,
     /// Whether the session of the last connection that was accepted was not to outlive it.
     pub(crate) ended_with_connection: bool,
+    /// An exchange that its CONNECT has begun, and what this says.
+    pub(crate) login: Option<(Login, Hello)>,
     /// Which session its state belongs to.
     pub(crate) serial: Option<u64>,
     /// Filters whose SUBACK has come, and the step when it first did.
@@ -117,6 +121,7 @@ impl Client {
             connected_at: 0,
             asked_expiry_secs: 0,
             ended_with_connection: false,
+            login: None,
             serial: None,
             active: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
@@ -143,6 +148,7 @@ impl Client {
     pub(crate) fn make_absent(&mut self) {
         self.has_left = true;
         self.profile.publishes = 0;
+        self.profile.asks = 0;
         self.profile.troubles = 0;
     }
 
@@ -159,6 +165,7 @@ impl Client {
                 backlog < BACKLOG_BYTES_MAX
                     && (!self.acks.is_empty()
                         || self.can_publish()
+                        || !calm && self.can_ask()
                         || self.wanted_filters().next().is_some()
                         || !calm && self.profile.troubles > 0)
             }
@@ -168,7 +175,7 @@ impl Client {
 
     /// Whether it still has plans of its own.
     pub(crate) fn is_lively(&self) -> bool {
-        self.profile.publishes > 0 || self.profile.troubles > 0
+        self.profile.publishes > 0 || self.profile.asks > 0 || self.profile.troubles > 0
     }
 
     /// Does one thing.
@@ -197,12 +204,24 @@ impl Client {
         if is_v5 {
             self.connect_properties(&mut properties);
         }
+        let login = self.profile.authenticates.then(|| {
+            let is_wrong = !calm && world.random.chance(15);
+            Login::new(world.random.next(), is_wrong)
+        });
+        if let Some(login) = &login {
+            properties.push(Property::AuthenticationMethod(METHOD));
+            if world.random.chance(70) {
+                properties.push(Property::AuthenticationData(login.first().as_bytes()));
+            }
+        }
         let will = self.add_will(world, oracle);
         let mut will_properties = PropertyBuf::new();
         let mut will_payload = Vec::new();
+        let mut will_topic = String::new();
         if let (Some(number), Some(will)) = (will, self.profile.will) {
             let message = &oracle.messages[number];
             will_payload = message.payload(number);
+            will_topic = plan.write_topic(&mut world.random, will.topic);
             if is_v5 {
                 message.push_properties(number, &mut will_properties);
                 let expiry = message.expiry_secs.map(Property::MessageExpiryInterval);
@@ -222,7 +241,7 @@ impl Client {
             will: self.profile.will.map(|will| Will {
                 qos: will.qos,
                 retain: will.retain,
-                topic: TopicName::parse(&plan.topics[will.topic].name).unwrap(),
+                topic: TopicName::parse(&will_topic).unwrap(),
                 properties: will_properties.as_properties(),
                 payload: &will_payload,
             }),
@@ -241,8 +260,14 @@ impl Client {
         self.link = Some(world.connect(self.index));
         self.state = State::Connecting;
         self.is_told = false;
-        self.send_as(world, Word::Connect(hello), &Packet::Connect(connect));
-        if world.random.chance(20) {
+        // With authentication, CONNECT takes effect at the end of that.
+        let word = match login {
+            Some(_) => Word::Other,
+            None => Word::Connect(hello.clone()),
+        };
+        self.login = login.map(|login| (login, hello));
+        self.send_as(world, word, &Packet::Connect(connect));
+        if self.login.is_none() && world.random.chance(20) {
             // Nothing keeps a client from sending on before CONNACK.
             self.send(world, &Packet::PingReq);
         }
@@ -276,6 +301,7 @@ impl Client {
         self.profile.expiry_secs = 0;
         self.profile.is_fickle = false;
         self.profile.filters.clear();
+        self.profile.asks = 0;
         self.profile.will = None;
         self.resets = true;
         self.take_over(world);
@@ -292,6 +318,17 @@ impl Client {
         self.profile.window = 1;
     }
 
+    /// Whether such a message comes to it as a member of a group.
+    pub(crate) fn takes_share(&self, plan: &Plan, topic: &str) -> bool {
+        let first = self.profile.filters.first();
+        self.profile.is_shared && first.is_some_and(|&group| plan.filters[group].matches(topic))
+    }
+
+    /// The lowest QoS that a message on a topic may come with.
+    pub(crate) fn least_qos(&self, plan: &Plan, topic: &str) -> QoS {
+        self.subscriptions.all_qos(plan, topic).min().unwrap_or(QoS::AtMostOnce)
+    }
+
     /// Whether no exchange in either direction is under way.
     pub(crate) fn has_nothing_open(&self) -> bool {
         self.requests.is_empty()
@@ -304,6 +341,7 @@ impl Client {
     /// session stays until CONNACK tells whether the broker knows it, too.
     pub(crate) fn lost(&mut self, world: &mut World, after: Option<LinkId>) {
         self.link = None;
+        self.login = None;
         self.input.clear();
         self.requests.clear();
         self.counted.clear();

@@ -2,12 +2,19 @@
 //! rest, and what must be retained. Whatever is missing was dropped for a reason
 //! that the brokers have counted.
 
+use std::collections::BTreeMap;
+
 use ringmq::{
     base::{QoS, Time},
     broker::{Counters, DropReason},
 };
 
-use crate::{client::Client, message::Message, oracle::Oracle};
+use crate::{
+    client::Client,
+    message::Message,
+    oracle::{Count, Oracle},
+    plan::Filter,
+};
 
 /// Deliveries that did not come, by what can excuse them.
 #[derive(Default, Debug)]
@@ -75,13 +82,15 @@ impl Oracle {
         missing: &mut Missing,
     ) {
         for client in clients {
-            let qos = message.qos.min(client.profile.sub_qos);
+            let topic = &self.plan.topics[message.topic].name;
+            let is_shared = client.takes_share(&self.plan, topic);
+            let qos = message.qos.min(client.least_qos(&self.plan, topic));
             let takes_it = client.profile.packet_bytes_max.is_none() || message.is_small();
             let is_there = qos > QoS::AtMostOnce || client.connected_at < message.first_sent;
             if !takes_it || !is_there || !self.is_due(client, message) {
                 continue;
             }
-            let has_come = if client.profile.is_shared {
+            let has_come = if is_shared {
                 let group = client.profile.filters[0];
                 !self.plan.members_stay
                     || qos == QoS::AtMostOnce
@@ -95,11 +104,11 @@ impl Oracle {
             }
             if message.may_be_expired(end.now) && end.drops(DropReason::Expired) > 0 {
                 // Several members of a group wait for one copy.
-                missing.expired += u64::from(!client.profile.is_shared);
+                missing.expired += u64::from(!is_shared);
             } else if qos == QoS::AtMostOnce && end.drops(DropReason::SlowConsumer) > 0 {
                 missing.slow += 1;
             } else if self.plan.tight {
-                missing.queue += u64::from(!client.profile.is_shared);
+                missing.queue += u64::from(!is_shared);
             } else {
                 panic!(
                     "rule 2/4/6: client {} misses {number}: {message:?}, active {:?}",
@@ -113,7 +122,7 @@ impl Oracle {
     fn check_last_words(&self, client: &Client, qos0_may_be_lost: bool, now: Time) {
         for (topic, known) in self.plan.topics.iter().enumerate() {
             let Some(qos) = known.retained else { continue };
-            let is_safe = qos.min(client.profile.sub_qos) > QoS::AtMostOnce;
+            let is_safe = qos.min(client.least_qos(&self.plan, &known.name)) > QoS::AtMostOnce;
             let since = client.subscriptions.0.iter().find_map(|one| {
                 let since = one.active?;
                 let fits = self.plan.filters[one.filter].matches(&known.name);
@@ -142,6 +151,65 @@ impl Oracle {
                 "rule 5: the last word on {} for client {} is {word:?}, not {expected:?}",
                 known.name,
                 client.index,
+            );
+        }
+    }
+
+    /// Rule 16: what was retained when a client asked for it, and is still, has come since.
+    pub(crate) fn check_answers(&self, clients: &[Client], now: Time) {
+        for (&number, ask) in &self.asks {
+            let asked = &self.messages[number];
+            let client = &clients[asked.publisher];
+            let registered = client.subscriptions.0.iter().any(|one| {
+                self.plan.filters[one.filter].answers(&ask.filter)
+                    && one.active.is_some_and(|at| at < asked.first_sent)
+                    && !one.is_leaving
+            });
+            if !registered || asked.routed == 0 {
+                continue;
+            }
+            let found = self.retained.iter().map(|(&topic, &last)| (topic, last));
+            for (topic, last) in found {
+                let (message, name) = (&self.messages[last], &self.plan.topics[topic].name);
+                let qos = message.qos.min(client.profile.sub_qos);
+                let arrives = qos > QoS::AtMostOnce || client.connected_at < asked.first_sent;
+                if ask.filter.matches(name)
+                    && !message.is_clear
+                    && message.routed < asked.first_sent
+                    && message.publisher != client.index
+                    && !message.may_be_expired(now)
+                    && arrives
+                {
+                    assert!(
+                        self.count(client.index, last).last > asked.first_sent,
+                        "rule 16: client {} asked ({number}) and did not get {last}: {message:?}",
+                        client.index
+                    );
+                }
+            }
+        }
+    }
+
+    /// The same when nothing else happens: exactly what is retained. `before` is what the client
+    /// had got before it asked.
+    pub(crate) fn check_answer(
+        &self,
+        client: &Client,
+        ask: &Filter,
+        before: &BTreeMap<(usize, usize), Count>,
+        now: Time,
+    ) {
+        for (number, message) in self.messages.iter().enumerate() {
+            let key = (client.index, number);
+            let came = before.get(&key).map_or(0, |count| count.fresh);
+            let comes = self.count(client.index, number).fresh - came;
+            let is_last = self.retained.get(&message.topic) == Some(&number) && !message.is_clear;
+            let is_meant = is_last && ask.matches(&self.plan.topics[message.topic].name);
+            let may_miss = message.may_be_expired(now) || message.publisher == client.index;
+            assert!(
+                comes == u32::from(is_meant) || comes == 0 && may_miss,
+                "rule 16: client {} got {number} {comes} times on request: {message:?}",
+                client.index
             );
         }
     }

@@ -75,6 +75,8 @@ pub(crate) struct Link {
     pub(crate) heard: u64,
     /// What the client has said and the broker not yet heard; where each word ends.
     pub(crate) words: VecDeque<(u64, Word)>,
+    /// Output was taken since CONNECT took effect: nothing waits behind CONNACK.
+    pub(crate) is_welcomed: bool,
     /// Bytes that the broker has put out, and those that the client has read.
     put_out: u64,
     read: u64,
@@ -106,6 +108,7 @@ impl Link {
             written: 0,
             heard: 0,
             words: VecDeque::new(),
+            is_welcomed: false,
             put_out: 0,
             read: 0,
             stamps: VecDeque::new(),
@@ -120,6 +123,25 @@ impl Link {
             self.inbound.extend(bytes);
             self.words.push_back((self.written, word));
         }
+    }
+
+    /// Bytes that the broker may be given at once, so that it is known when it looks at each packet:
+    /// behind a SUBSCRIBE that may have to wait, no whole one.
+    pub(crate) fn heard_at_once_max(&self) -> usize {
+        let Some(claim) = self.claim() else { return usize::MAX };
+        let (end, _) = self.words[claim];
+        let next = self.words.get(claim + 1).map_or(end, |(next, _)| next - 1);
+        (next - self.heard) as usize
+    }
+
+    /// Whether what the broker has received last may have to wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.claim().is_some_and(|claim| self.words[claim].0 <= self.heard)
+    }
+
+    /// The first SUBSCRIBE that may have to wait.
+    fn claim(&self) -> Option<usize> {
+        self.words.iter().position(|(_, word)| matches!(word, Word::Claim))
     }
 
     /// The next word that the broker has received to its end.

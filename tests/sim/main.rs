@@ -14,9 +14,9 @@
 //! violates the same rule.
 //!
 //! How it fits together: `plan` and `profile` draw what a simulation is about;
-//! `sim` picks one event after another; `world`, `shell` and `link` are the machine
+//! `features` says which extensions it has; `sim` picks one event after another; `world`, `shell` and `link` are the machine
 //! around the brokers; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
-//! are the clients; `book` knows what the sessions and wills must be, `oracle`, `message` and
+//! are the clients; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
 //! `complete` what must become of messages; `script` and `shrink` make a failure small.
 //!
 //! The rules, by the numbers in the reports:
@@ -36,15 +36,20 @@
 //! 12. What has expired is not sent, and the interval told is what was left.
 //! 13. Payload and properties travel unchanged.
 //! 14. The broker ends a connection for a reason, and gives this one.
+//! 15. One session at a time has an exclusive filter, and nobody is refused a free one.
+//! 16. A request brings what is retained, once and whole, and only to those that have registered.
+//! 17. A delayed publication waits exactly as long as it is to.
 //!
 //! A new operation is a line in `profile` that says which clients do it, a method in
 //! `behavior` (or `trouble`) that does it, and a rule that can fail.
 
 mod behavior;
 mod book;
+mod claims;
 mod client;
 mod complete;
 mod directed;
+mod features;
 mod link;
 mod message;
 mod oracle;
@@ -55,6 +60,7 @@ mod random;
 mod requests;
 mod retained;
 mod runner;
+mod scram;
 mod script;
 mod shell;
 mod shrink;

@@ -23,7 +23,9 @@ pub(crate) struct Message {
     /// Step of the first time that it was sent, or that a will was due.
     pub(crate) first_sent: u64,
     pub(crate) attempts: u32,
-    /// When the broker has taken it, each time that it has to route it.
+    /// Step when the broker has last routed it.
+    pub(crate) routed: u64,
+    /// When the broker has taken it (or it was due, if delayed), each time that it has to route it.
     pub(crate) heard: Vec<Time>,
     /// The broker has certainly taken it.
     pub(crate) is_certain: bool,
@@ -52,6 +54,7 @@ impl Message {
             dress: if dressed && profile.version == ringmq::codec::Version::V5 { dress } else { 0 },
             first_sent: 0,
             attempts: 0,
+            routed: 0,
             heard: Vec::new(),
             is_certain: false,
         }

@@ -8,17 +8,18 @@ use std::{
 };
 
 use ringmq::{
-    base::{QoS, Time},
+    base::{QoS, ShardId, Time},
     codec::{Properties, Property, Version},
 };
 
 use crate::{
     book::News,
+    claims::Claims,
     client::Client,
     link::Stamp,
     message::{Message, Told, message_number},
-    plan::Plan,
-    subscriptions::{Delivered, Kind},
+    plan::{Filter, Kind, Plan},
+    subscriptions::{Delivered, Origin},
 };
 
 /// A PUBLISH as a client's application sees it.
@@ -32,6 +33,17 @@ pub(crate) struct Received<'a> {
     pub(crate) properties: Properties<'a>,
     pub(crate) told: Told,
     pub(crate) made: Stamp,
+    pub(crate) step: u64,
+}
+
+/// A request for retained messages.
+pub(crate) struct Ask {
+    pub(crate) filter: Filter,
+    /// Its client had certainly registered for it when it was sent last; or may have; or may have
+    /// any of the times.
+    pub(crate) is_registered: bool,
+    pub(crate) may_be_registered: bool,
+    pub(crate) may_be_answered: bool,
 }
 
 /// What one client got of one message.
@@ -44,7 +56,9 @@ pub(crate) struct Count {
     /// Those of each that are no repetitions.
     fresh_live: u32,
     fresh_retained: u32,
-    fresh: u32,
+    pub(crate) fresh: u32,
+    /// Step of the last one.
+    pub(crate) last: u64,
 }
 
 pub(crate) struct Oracle {
@@ -63,6 +77,12 @@ pub(crate) struct Oracle {
     /// Messages that a client refused with an error code, so that they may come again.
     pub(crate) refused: BTreeSet<(usize, usize)>,
     pub(crate) wills: u64,
+    /// Requests, by their message.
+    pub(crate) asks: BTreeMap<usize, Ask>,
+    pub(crate) claims: Claims,
+    /// Messages that wait for their time on a shard, by that and by arrival.
+    delayed: BTreeMap<(ShardId, Time, u64), usize>,
+    pub(crate) delayed_in_all: u64,
 }
 
 impl Oracle {
@@ -77,6 +97,10 @@ impl Oracle {
             retained: BTreeMap::new(),
             refused: BTreeSet::new(),
             wills: 0,
+            asks: BTreeMap::new(),
+            claims: Claims::default(),
+            delayed: BTreeMap::new(),
+            delayed_in_all: 0,
         }
     }
 
@@ -84,6 +108,26 @@ impl Oracle {
     pub(crate) fn add(&mut self, message: Message) -> usize {
         self.messages.push(message);
         self.messages.len() - 1
+    }
+
+    /// The same for one that is a request.
+    pub(crate) fn add_ask(&mut self, message: Message) -> usize {
+        let filter = Filter::new(&self.plan.topics[message.topic].name);
+        let number = self.add(message);
+        self.asks.insert(
+            number,
+            Ask { filter, is_registered: false, may_be_registered: false, may_be_answered: false },
+        );
+        number
+    }
+
+    /// How many answers a client may get for a topic.
+    fn answers_max(&self, client: usize, topic: &str) -> u32 {
+        let fitting = self.asks.iter().filter(|(_, ask)| ask.may_be_answered);
+        let own = fitting.map(|(number, ask)| (&self.messages[*number], ask));
+        let own =
+            own.filter(|(message, ask)| message.publisher == client && ask.filter.matches(topic));
+        own.map(|(message, _)| message.routed_max() as u32).sum()
     }
 
     /// Its publisher sends it, once more.
@@ -107,7 +151,12 @@ impl Oracle {
         if self.plan.bulky {
             return;
         }
-        let (News::Heard { message: number, at } | News::WillIsDue { message: number, at }) = news;
+        let (number, at, home) = match news {
+            News::Heard { message, at, home } | News::WillIsDue { message, at, home } => {
+                (message, at, home)
+            }
+            News::Advanced { shard, at } => return self.publish_due(shard, at, step),
+        };
         let message = &mut self.messages[number];
         if let News::WillIsDue { .. } = news {
             assert!(message.heard.is_empty(), "the book publishes a will once");
@@ -117,11 +166,40 @@ impl Oracle {
         if message.qos == QoS::ExactlyOnce && message.is_certain {
             return;
         }
-        message.heard.push(at);
         message.is_certain = true;
+        if let Some(secs) = self.plan.topics[message.topic].delay_secs {
+            self.delayed_in_all += 1;
+            let due_at = at.plus_secs(u64::from(secs));
+            self.delayed.insert((home, due_at, self.delayed_in_all), number);
+        } else {
+            self.route(number, at, step);
+        }
+    }
+
+    /// The broker publishes a message.
+    fn route(&mut self, number: usize, at: Time, step: u64) {
+        let message = &mut self.messages[number];
+        message.heard.push(at);
+        message.routed = step;
         if message.retain {
             self.retained.insert(message.topic, number);
         }
+    }
+
+    /// A shard has done what was due.
+    fn publish_due(&mut self, shard: ShardId, now: Time, step: u64) {
+        let first = (shard, Time::default(), 0);
+        while let Some((&key, &number)) = self.delayed.range(first..=(shard, now, u64::MAX)).next()
+        {
+            self.delayed.remove(&key);
+            self.route(number, key.1, step);
+        }
+    }
+
+    /// How many messages wait for their time on a shard.
+    pub(crate) fn delayed(&self, shard: ShardId) -> usize {
+        let all = (shard, Time::default(), 0)..=(shard, Time::MAX, u64::MAX);
+        self.delayed.range(all).count()
     }
 
     /// A subscriber got a message that is no repetition by the rules of QoS 2.
@@ -135,8 +213,9 @@ impl Oracle {
         let Some(number) = number else { return };
         let message = &self.messages[number];
         assert_eq!(message.topic, topic, "message {number} on another topic");
-        let qos = message.qos.min(client.profile.sub_qos);
-        assert_eq!(received.qos, qos, "message {number} with another QoS");
+        let mut all_qos = client.subscriptions.all_qos(&plan, received.topic);
+        let fits = all_qos.any(|qos| received.qos == message.qos.min(qos));
+        assert!(fits, "message {number} with another QoS: {:?}", received.qos);
         assert!(!message.heard.is_empty(), "rule 7: nobody has published {number}: {message:?}");
         message.check_expiry(number, received.dup, received.told, received.made);
         if client.profile.version == Version::V5 {
@@ -151,12 +230,13 @@ impl Oracle {
                 is_own: message.publisher == client.index,
                 was_retain: message.retain,
                 first_sent: message.first_sent,
+                was_asked: self.answers_max(client.index, received.topic) > 0,
             },
         );
         self.count_delivery(client, number, kind, received);
-        if kind != Kind::Live {
+        if kind != Origin::Live {
             self.check_order_of_found(client, number, received);
-        } else if client.profile.is_shared {
+        } else if client.takes_share(&plan, received.topic) {
             self.check_taker(client, number);
         } else {
             self.check_order(client, number, received.qos);
@@ -168,28 +248,30 @@ impl Oracle {
         &mut self,
         client: &Client,
         number: usize,
-        kind: Kind,
+        kind: Origin,
         received: Received<'_>,
     ) {
         let comes_surely_live = self.comes_surely_live(client, number, received);
         let message = &self.messages[number];
+        let answers_max = self.answers_max(client.index, received.topic);
         let count = self.counts.entry((client.index, number)).or_default();
+        count.last = received.step;
         let fresh = u32::from(!received.dup || received.qos == QoS::ExactlyOnce);
         count.fresh += fresh;
         match kind {
-            Kind::Live => {
+            Origin::Live => {
                 count.live += 1;
                 count.fresh_live += fresh;
             }
-            Kind::Retained => {
+            Origin::Retained => {
                 count.retained += 1;
                 count.fresh_retained += fresh;
             }
-            Kind::Either => count.either += 1,
+            Origin::Either => count.either += 1,
         }
         let live_max = message.routed_max() as u32;
         let retained_max = match message.retain {
-            true => client.subscriptions.retained_max(&self.plan, received.topic),
+            true => client.subscriptions.retained_max(&self.plan, received.topic) + answers_max,
             false => 0,
         };
         // At QoS 0 it may have gone by while the client was away, for each subscription to find.
@@ -284,7 +366,9 @@ impl Oracle {
         let topic = &self.plan.topics[message.topic].name;
         let matches = |filter: usize| self.plan.filters[filter].matches(topic);
         let is_own = message.publisher == client.index;
-        client.active.iter().any(|(&filter, &since)| since < message.first_sent && matches(filter))
+        let is_live = |filter: usize| self.plan.filters[filter].kind != Kind::Request;
+        let covers = |filter| is_live(filter) && matches(filter);
+        client.active.iter().any(|(&filter, &since)| since < message.first_sent && covers(filter))
             && (!is_own || client.subscriptions.covers_own(&self.plan, topic, message.first_sent))
     }
 }

@@ -4,27 +4,60 @@
 use ringmq::{
     base::QoS,
     config::{Limits, Policy},
-    topic::{Strategies, Strategy, TopicFilter, TopicName},
+    topic::{RewriteScope, Strategies, Strategy, TopicFilter, TopicName},
 };
 
 use crate::{
+    features::{Features, OLD},
     profile::{self, Profile},
     random::Random,
 };
 
 pub(crate) struct Topic {
     pub(crate) name: String,
+    /// It is published to with this delay.
+    pub(crate) delay_secs: Option<u32>,
     /// One client publishes to it, always with RETAIN and this QoS.
     pub(crate) retained: Option<QoS>,
 }
 
 /// One of the filters that clients subscribe to.
 pub(crate) struct Filter {
-    pub(crate) text: &'static str,
+    pub(crate) text: String,
+    pub(crate) kind: Kind,
     parsed: TopicFilter,
 }
 
+/// What a subscription to a filter brings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Plain,
+    /// To one member of a group: `$share/NAME/` or `$queue/`.
+    Shared,
+    /// To one session: `$exclusive/`.
+    Exclusive,
+    /// Retained messages on request: `$request/`.
+    Request,
+}
+
 impl Filter {
+    pub(crate) fn new(text: &str) -> Self {
+        let kind = match text.split('/').next() {
+            Some("$share" | "$queue") => Kind::Shared,
+            Some("$exclusive") => Kind::Exclusive,
+            Some("$request") => Kind::Request,
+            _ => Kind::Plain,
+        };
+        Self { text: text.to_owned(), kind, parsed: TopicFilter::parse(text).unwrap() }
+    }
+
+    /// What a request for something like this is a request for: the filter, or a single topic.
+    pub(crate) fn answers(&self, ask: &Self) -> bool {
+        let is_topic = || TopicName::parse(ask.parsed.pattern());
+        self.kind == Kind::Request
+            && (self.text == ask.text || is_topic().is_ok_and(|topic| self.parsed.matches(topic)))
+    }
+
     pub(crate) fn matches(&self, topic: &str) -> bool {
         self.parsed.matches(TopicName::parse(topic).unwrap())
     }
@@ -39,6 +72,11 @@ pub(crate) struct Plan {
     pub(crate) topics: Vec<Topic>,
     pub(crate) filters: Vec<Filter>,
     pub(crate) clients: Vec<Profile>,
+    pub(crate) features: Features,
+    /// Topics that ask for retained messages.
+    pub(crate) asks: Vec<usize>,
+    /// Positions of filters that each new session gets of itself.
+    pub(crate) automatic: Vec<usize>,
     /// No member of a shared subscription ever leaves it.
     pub(crate) members_stay: bool,
     /// The first clients, which subscribe before anything happens: to everything,
@@ -73,6 +111,13 @@ impl Plan {
         if !bulky && random.chance(20) {
             policy.limits.session_expiry_secs_max = random.pick(&[0, 1, 4, 60]);
         }
+        let features = if bulky { Features::default() } else { Features::new(random) };
+        features.configure(&mut policy);
+        let shared = match (features.automatic.is_some(), random.chance(30)) {
+            (true, _) => SHARED_APART,
+            (false, true) => SHARED_QUEUE,
+            (false, false) => SHARED,
+        };
         let sessions_last = policy.limits.session_expiry_secs_max == u32::MAX;
         let mut plan = Self {
             shards: random.range(1, 4) as u16,
@@ -80,8 +125,11 @@ impl Plan {
             chunk_max: if bulky { 1 << 19 } else { random.pick(&[40, 300, 4000]) },
             freeze_max: if bulky { 3000 } else { 500 },
             topics: PLAIN.iter().map(|name| topic((*name).into(), None)).collect(),
-            filters: FILTERS.iter().chain(SHARED).map(filter).collect(),
+            filters: FILTERS.iter().chain(shared).map(|text| Filter::new(text)).collect(),
             clients: Vec::new(),
+            features,
+            asks: Vec::new(),
+            automatic: Vec::new(),
             members_stay: sessions_last && random.chance(70),
             watchers,
             bulky,
@@ -108,7 +156,46 @@ impl Plan {
             }
             plan.clients.push(profile);
         }
+        features.equip(random, &mut plan);
         plan
+    }
+
+    pub(crate) fn add_filter(&mut self, text: &str) -> usize {
+        self.filters.push(Filter::new(text));
+        self.filters.len() - 1
+    }
+
+    /// What a client may write for a topic: also what is read as that.
+    pub(crate) fn write_topic(&self, random: &mut Random, topic: usize) -> String {
+        let Topic { name, delay_secs, .. } = &self.topics[topic];
+        if self.asks.contains(&topic) {
+            return self.write_filter(random, name);
+        }
+        let old = if self.rewrites(random, RewriteScope::Publish) { OLD } else { "" };
+        match delay_secs {
+            Some(secs) => format!("$delayed/{secs}/{old}{name}"),
+            None => format!("{old}{name}"),
+        }
+    }
+
+    /// The same for a filter.
+    pub(crate) fn write_filter(&self, random: &mut Random, text: &str) -> String {
+        if !self.rewrites(random, RewriteScope::Subscribe) {
+            return text.to_owned();
+        }
+        // What one of the prefixes stands in front of is rewritten alone.
+        let levels = match text.split('/').next() {
+            Some("$share") => 2,
+            Some(first) => usize::from(first.starts_with('$')),
+            None => 0,
+        };
+        let start = text.match_indices('/').nth(levels.wrapping_sub(1)).map_or(0, |(at, _)| at + 1);
+        format!("{}{OLD}{}", &text[..start], &text[start..])
+    }
+
+    fn rewrites(&self, random: &mut Random, scope: RewriteScope) -> bool {
+        let has = |rule| rule == scope || rule == RewriteScope::All;
+        self.features.rewrite.is_some_and(has) && random.chance(50)
     }
 
     /// A topic for one client to publish retained messages to.
@@ -165,11 +252,7 @@ fn strategies(mut random: Random) -> Strategies {
 }
 
 fn topic(name: String, retained: Option<QoS>) -> Topic {
-    Topic { name, retained }
-}
-
-fn filter(text: &&'static str) -> Filter {
-    Filter { text, parsed: TopicFilter::parse(text).unwrap() }
+    Topic { name, delay_secs: None, retained }
 }
 
 /// Topics that anybody publishes to, at any QoS.
@@ -186,3 +269,7 @@ const ALL: usize = 0;
 pub(crate) const ALL_RETAINED: [usize; 2] = [9, 10];
 
 const SHARED: &[&str] = &["$share/one/s/+", "$share/two/s/0", "$share/three/#"];
+/// One of them without a name.
+const SHARED_QUEUE: &[&str] = &["$share/one/s/+", "$queue/s/0", "$share/three/#"];
+/// Their members get nothing of what all clients are subscribed to by themselves.
+const SHARED_APART: &[&str] = &["$share/one/s/+", "$queue/s/0", "$share/three/t/#"];

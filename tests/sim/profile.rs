@@ -62,6 +62,12 @@ pub(crate) struct Profile {
     pub(crate) shuffles: bool,
     /// How many messages in 100 it refuses with an error code.
     pub(crate) refuses_percent: usize,
+    /// Requests for retained messages that are left.
+    pub(crate) asks: usize,
+    /// Positions of the filters that its new sessions have of themselves.
+    pub(crate) automatic: Vec<usize>,
+    /// Connects with SCRAM.
+    pub(crate) authenticates: bool,
 }
 
 impl Profile {
@@ -124,6 +130,9 @@ impl Profile {
             eagerness: random.pick(&[1, 3, 30]),
             shuffles: random.chance(30),
             refuses_percent: if is_v5 { random.pick(&[0, 0, 10]) } else { 0 },
+            asks: 0,
+            automatic: Vec::new(),
+            authenticates: false,
         }
     }
 
@@ -138,6 +147,10 @@ impl Profile {
         self.is_fickle &= !self.stays;
         self.troubles = random.pick(&[0, 10, 30]);
         self.shuffles = false;
+    }
+
+    pub(crate) fn is_v5(&self) -> bool {
+        self.version == Version::V5
     }
 
     pub(crate) fn share(&mut self, group: usize, filter: usize, members_stay: bool) {
@@ -198,6 +211,9 @@ pub(crate) fn subscriber(name: String, filter: usize, sub_qos: QoS) -> Profile {
         eagerness: 30,
         shuffles: false,
         refuses_percent: 0,
+        asks: 0,
+        automatic: Vec::new(),
+        authenticates: false,
     }
 }
 

@@ -4,16 +4,19 @@
 use ringmq::{
     base::{PacketId, QoS},
     codec::{
-        Ack, ConnAck, Packet, Properties, Property, Publish, ReasonCode, Version, decode,
-        next_frame,
+        Ack, Auth, ConnAck, Packet, Properties, Property, PropertyBuf, Publish, ReasonCode,
+        RetainHandling, Version, decode, next_frame,
     },
 };
 
 use crate::{
+    book::Word,
     client::{Client, Outgoing, Request, State},
     link::{LinkId, Stamp},
     message::Told,
     oracle::{Oracle, Received},
+    plan::Kind,
+    scram::METHOD,
     world::World,
 };
 
@@ -77,6 +80,9 @@ impl Client {
             ),
             packet => format!("client {} gets {packet:?}", self.index),
         });
+        if let Packet::Auth(auth) = packet {
+            return self.got_auth(world, auth);
+        }
         let is_connack = matches!(packet, Packet::ConnAck(_));
         assert_eq!(self.state == State::Connecting, is_connack, "CONNACK comes first and once");
         match packet {
@@ -98,11 +104,9 @@ impl Client {
                 else {
                     panic!("SUBACK of nothing")
                 };
-                let granted = vec![self.profile.sub_qos.bits(); filters.len()];
-                assert_eq!(suback.reasons, granted, "subscriptions are granted");
-                for filter in filters {
-                    self.active.entry(filter).or_insert(world.step);
-                    self.subscriptions.confirm(filter, world.step);
+                assert_eq!(suback.reasons.len(), filters.len(), "a reason for each filter");
+                for (&filter, &reason) in filters.iter().zip(suback.reasons) {
+                    self.got_verdict(world, oracle, filter, reason);
                 }
             }
             Packet::UnsubAck(unsuback) => {
@@ -111,6 +115,7 @@ impl Client {
                     panic!("UNSUBACK of nothing")
                 };
                 self.subscriptions.end(Some(filter), world.step);
+                oracle.claims.free(self.index, filter, world.step);
             }
             Packet::PingResp => {}
             Packet::Disconnect(disconnect) => {
@@ -124,7 +129,16 @@ impl Client {
     }
 
     fn got_connack(&mut self, world: &mut World, oracle: &mut Oracle, connack: &ConnAck<'_>) {
+        let login = self.login.take().map(|(login, _)| login);
+        if login.as_ref().is_some_and(|login| login.is_wrong) {
+            assert_eq!(connack.reason, ReasonCode::NotAuthorized, "the proof was wrong");
+            world.stats.wrong_logins += 1;
+            let link = self.link;
+            link.into_iter().for_each(|link| world.close(link));
+            return self.lost(world, link);
+        }
         assert_eq!(connack.reason, ReasonCode::Success);
+        world.stats.logins += u64::from(login.is_some());
         self.quota = usize::from(u16::MAX);
         self.alias_max = 0;
         let mut expiry_secs = self.asked_expiry_secs;
@@ -133,6 +147,9 @@ impl Client {
                 Property::ReceiveMaximum(value) => self.quota = value.into(),
                 Property::TopicAliasMaximum(value) => self.alias_max = value.into(),
                 Property::SessionExpiryInterval(secs) => expiry_secs = secs,
+                Property::AuthenticationData(data) => {
+                    login.as_ref().expect("not asked for").check(data);
+                }
                 _ => {}
             }
         }
@@ -157,6 +174,7 @@ impl Client {
         };
         if is_new {
             self.forget_session(world.step);
+            self.subscribed_automatically(world, oracle);
         }
         self.ended_with_connection = self.asked_expiry_secs == 0;
         self.resets = false;
@@ -168,6 +186,65 @@ impl Client {
             } else {
                 self.send_publish(world, oracle, message, Some(id), true);
             }
+        }
+    }
+
+    /// What a new session has of itself is in force when CONNACK comes.
+    fn subscribed_automatically(&mut self, world: &mut World, oracle: &Oracle) {
+        let Some(qos) = oracle.plan.features.automatic else { return };
+        world.stats.automatic += 1;
+        for &position in &self.profile.automatic {
+            let filter = &oracle.plan.filters[position];
+            let options = (false, false, RetainHandling::SendAtSubscribe);
+            self.subscriptions.add(filter, position, qos, options, None);
+            self.subscriptions.confirm(position, world.step);
+            self.active.insert(position, world.step);
+        }
+    }
+
+    /// The next message of the exchange. Only with the last one, CONNECT takes effect.
+    fn got_auth(&mut self, world: &mut World, auth: &Auth<'_>) {
+        assert_eq!(self.state, State::Connecting, "AUTH comes before CONNACK");
+        assert_eq!(auth.reason, ReasonCode::ContinueAuthentication);
+        let (mut login, hello) = self.login.take().expect("AUTH continues what CONNECT began");
+        let challenge = auth.properties.iter().find_map(|property| match property {
+            Property::AuthenticationData(data) => str::from_utf8(data).ok(),
+            _ => None,
+        });
+        let (answer, word) = match challenge {
+            None => (login.first(), Word::Other),
+            Some(challenge) if login.is_wrong => (login.last(challenge), Word::Other),
+            Some(challenge) => (login.last(challenge), Word::Connect(hello.clone())),
+        };
+        self.login = Some((login, hello));
+        let mut properties = PropertyBuf::new();
+        properties.push(Property::AuthenticationMethod(METHOD));
+        properties.push(Property::AuthenticationData(answer.as_bytes()));
+        let properties = properties.as_properties();
+        let reason = ReasonCode::ContinueAuthentication;
+        self.send_as(world, word, &Packet::Auth(Auth { reason, properties }));
+    }
+
+    /// One reason code of a SUBACK: only an exclusive filter may be refused.
+    fn got_verdict(&mut self, world: &mut World, oracle: &mut Oracle, filter: usize, reason: u8) {
+        let is_exclusive = oracle.plan.filters[filter].kind == Kind::Exclusive;
+        if reason == self.profile.sub_qos.bits() {
+            self.active.entry(filter).or_insert(world.step);
+            self.subscriptions.confirm(filter, world.step);
+            if is_exclusive {
+                world.stats.claims_granted += 1;
+                oracle.claims.grant(self.index, filter, &world.book);
+            }
+            return;
+        }
+        let refusal = if self.profile.is_v5() { ReasonCode::QuotaExceeded.0 } else { 0x80 };
+        assert!(is_exclusive && reason == refusal, "filter {filter} refused with {reason:#x}");
+        world.stats.claims_refused += 1;
+        oracle.claims.refuse(self.index, filter, world.step);
+        self.subscriptions.refuse(filter, world.step);
+        self.active.remove(&filter);
+        if world.random.chance(30) {
+            self.profile.filters.retain(|wanted| *wanted != filter);
         }
     }
 
@@ -211,6 +288,7 @@ impl Client {
                 _ => Told::Nothing,
             },
             made,
+            step: world.step,
         };
         oracle.received(self, received);
     }
@@ -250,8 +328,8 @@ impl Client {
 
     /// MQTT-4.6.0-2: in the order of the PUBLISHes.
     fn got_puback(&mut self, oracle: &mut Oracle, ack: &Ack<'_>) {
-        self.check_reason(ack);
         let at = self.find_outgoing(|one| one.qos == QoS::AtLeastOnce);
+        self.check_reason(oracle, self.outgoing[at].message, ack);
         assert_eq!(self.outgoing[at].id, ack.packet_id, "PUBACK out of order");
         oracle.acknowledged(self.outgoing[at].message);
         self.outgoing.remove(at);
@@ -259,16 +337,35 @@ impl Client {
 
     /// MQTT-4.6.0-3: in the order of the PUBLISHes.
     fn got_pubrec(&mut self, world: &mut World, oracle: &mut Oracle, ack: &Ack<'_>) {
-        self.check_reason(ack);
         let at = self.find_outgoing(|one| one.qos == QoS::ExactlyOnce && !one.released);
+        self.check_reason(oracle, self.outgoing[at].message, ack);
         let outgoing = &mut self.outgoing[at];
         assert_eq!(outgoing.id, ack.packet_id, "PUBREC out of order");
         outgoing.released = true;
         oracle.acknowledged(outgoing.message);
+        if ack.reason.is_error() {
+            self.outgoing.remove(at);
+            return;
+        }
         self.send(world, &Packet::PubRel(plain(ack.packet_id)));
     }
 
-    fn check_reason(&self, ack: &Ack<'_>) {
+    fn check_reason(&self, oracle: &Oracle, number: usize, ack: &Ack<'_>) {
+        if let Some(ask) = oracle.asks.get(&number) {
+            let is_refused = ack.reason == ReasonCode::NotAuthorized;
+            let is_first = oracle.messages[number].attempts == 1;
+            assert!(
+                ask.may_be_registered || is_refused || !self.profile.is_v5() || !is_first,
+                "rule 16: {number} was not registered for"
+            );
+            if ack.reason == ReasonCode::QuotaExceeded && oracle.plan.tight {
+                return;
+            }
+            if is_refused {
+                assert!(!ask.is_registered, "rule 16: {number} was registered for");
+                return;
+            }
+        }
         assert!(!ack.reason.is_error(), "refused: {}", ack.reason);
         let found_nobody = ack.reason == ReasonCode::NoMatchingSubscribers;
         assert!(found_nobody || !self.expects_nobody, "rule 10: subscriptions are left");
@@ -295,7 +392,7 @@ fn plain(packet_id: PacketId) -> Ack<'static> {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use ringmq::{base::Time, codec::PropertyBuf, config::Policy, topic::TopicName};
+    use ringmq::{base::Time, config::Policy, topic::TopicName};
 
     use super::*;
     use crate::{profile, random::Random, trace::Trace};

@@ -9,6 +9,7 @@ use ringmq::{
 };
 
 use crate::{
+    book::Word,
     link::{LinkId, Place, take_front},
     world::World,
 };
@@ -28,10 +29,13 @@ impl World {
         while let Some(conn) = self.shards[id.index()].broker.pop_dirty() {
             if let Some(link) = self.link_of(id, conn) {
                 let touched_at = self.shards[id.index()].touched_at;
+                let holds_connack = self.holds_connack;
                 let link = &mut self.links[link];
                 if !link.dirty {
                     link.dirty = true;
-                    link.empty_at = link.empty_at.max(touched_at);
+                    if link.is_welcomed || !holds_connack {
+                        link.empty_at = link.empty_at.max(touched_at);
+                    }
                 }
             }
         }
@@ -79,14 +83,16 @@ impl World {
             self.turn(shard);
         }
         let Place::Shard(shard, conn) = self.links[link].place else { return };
+        let count = count.min(self.links[link].heard_at_once_max());
         let bytes = take_front(&mut self.links[link].inbound, count);
         self.links[link].heard += bytes.len() as u64;
         self.trace
             .note(|| format!("shard {shard} receives {} bytes from link {link}", bytes.len()));
         let now = self.now;
         self.touch(shard).receive(now, conn, &bytes);
-        if !self.broker(shard).is_settled(conn) {
-            // It may have to move, and later bytes must go with it.
+        let may_move = !self.broker(shard).is_settled(conn);
+        if may_move || self.links[link].may_wait() {
+            // Later bytes must go with it, or wait as well.
             self.turn(shard);
         }
         if self.links[link].place != Place::Lane {
@@ -99,6 +105,9 @@ impl World {
         let (client, _) = self.links[link].owner;
         let home = self.links[link].home;
         while let Some(word) = self.links[link].next_heard() {
+            if let Word::Connect(_) = word {
+                self.links[link].empty_at = self.now;
+            }
             self.book.hear(self.now, (client, link), home, word);
         }
     }
@@ -127,17 +136,18 @@ impl World {
         link.outbound_ends = true;
     }
 
-    pub(crate) fn take(&mut self, link: LinkId) {
-        self.links[link].dirty = false;
-        let Place::Shard(shard, conn) = self.links[link].place else { return };
+    pub(crate) fn take(&mut self, id: LinkId) {
+        self.links[id].dirty = false;
+        let Place::Shard(shard, conn) = self.links[id].place else { return };
         let now = self.now;
         let output = self.touch(shard).take_output(conn);
         assert!(output.len() <= OUTPUT_BYTES_MAX, "rule 8: {} bytes of output", output.len());
-        let link = &mut self.links[link];
+        let link = &mut self.links[id];
         if !output.is_empty() {
             // Otherwise there may be some in a close that was not looked at yet.
             link.stamp(output.len(), link.empty_at, now);
             link.empty_at = now;
+            link.is_welcomed = self.book.welcome(id).is_some();
         }
         link.sending = output;
         link.sent = 0;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use ringmq::{
-    base::{QoS, Time},
+    base::{QoS, ShardId, Time},
     broker::DropReason,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     client::{Client, State},
     complete::End,
     oracle::Oracle,
-    plan::{self, Plan},
+    plan::{self, Kind, Plan},
     profile,
     random::Random,
     script::{Beat, Case, Event, Recording},
@@ -80,6 +80,7 @@ pub(crate) fn run(case: &Case, trace: Trace, recording: Option<&Recording>) -> S
     }
     sim.settle();
     sim.check();
+    sim.answer_all();
     sim.welcome_newcomers();
     sim.end();
     sim.stats()
@@ -188,7 +189,18 @@ impl Sim {
             self.world.trace.note(|| format!("book: {news:?}"));
             self.oracle.learn(news, self.world.step);
         }
+        if let Event::World(Action::Advance(shard)) = event
+            && self.oracle.plan.features.delays
+        {
+            let (wait, expected) = (self.delayed(shard), self.oracle.delayed(shard));
+            assert_eq!(wait, expected, "rule 17: publications that wait on shard {shard}");
+        }
+        self.oracle.claims.look_around(&self.world);
         true
+    }
+
+    fn delayed(&self, shard: ShardId) -> usize {
+        self.world.broker(shard).summary().delayed()
     }
 
     /// What nobody has asked for; see [`Plan`] and [`World::freeze_something`].
@@ -291,6 +303,42 @@ impl Sim {
             + end.drops(DropReason::QueueBytes)
             + end.drops(DropReason::SlowConsumer);
         self.oracle.check_complete(&self.clients, &end);
+        if !self.oracle.plan.tight {
+            self.oracle.check_answers(&self.clients, end.now);
+        }
+    }
+
+    /// Rule 16: each client that has registered asks once.
+    fn answer_all(&mut self) {
+        let plan = self.oracle.plan.clone();
+        let before = self.oracle.counts.clone();
+        let mut asks = Vec::new();
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            let mut filters = client.active.keys().map(|&filter| &plan.filters[filter]);
+            let filter = filters.find(|filter| filter.kind == Kind::Request);
+            if let Some(filter) = filter.filter(|_| client.state == State::Connected) {
+                let topic = plan.topic_of(&filter.text);
+                client.ask(&mut self.world, &mut self.oracle, topic, QoS::AtMostOnce);
+                asks.push((at, filter));
+            }
+        }
+        self.settle();
+        for (at, filter) in asks {
+            self.oracle.check_answer(&self.clients[at], filter, &before, self.world.now);
+        }
+    }
+
+    /// Rule 15: what is free can be had.
+    fn claim_all(&mut self) {
+        let filters = self.oracle.plan.filters.iter().enumerate();
+        let exclusive = filters.filter(|(_, filter)| filter.kind == Kind::Exclusive);
+        let exclusive: Vec<usize> = exclusive.map(|(position, _)| position).collect();
+        let Some(client) = self.clients.iter_mut().find(|client| !client.has_left) else { return };
+        client.profile.filters.clone_from(&exclusive);
+        let at = client.index;
+        self.settle();
+        let has_all = exclusive.iter().all(|filter| self.clients[at].active.contains_key(filter));
+        assert!(has_all, "rule 15: what nobody has is refused");
     }
 
     /// Rule 5, after all has come to rest.
@@ -300,7 +348,8 @@ impl Sim {
             for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
                 let index = self.clients.len();
                 let name = format!("new{index}-{:x}", self.seeds.below(1 << 16));
-                let profile = profile::subscriber(name, filter, qos);
+                let mut profile = profile::subscriber(name, filter, qos);
+                profile.automatic.clone_from(&self.oracle.plan.automatic);
                 self.clients.push(Client::new(index, profile, self.world.now));
             }
         }
@@ -334,6 +383,7 @@ impl Sim {
             client.find_nobody();
         }
         self.settle();
+        self.claim_all();
         let by_server = self.seeds.chance(50);
         for client in &mut self.clients {
             if by_server {
@@ -352,6 +402,7 @@ impl Sim {
             let text = summary.to_string();
             assert!(text.starts_with("connections=0 sessions=0 "), "rule 10: {summary}");
             assert_eq!(summary.filters(), 0, "rule 10: {summary}");
+            assert_eq!(summary.delayed(), 0, "rule 10: {summary}");
             retained += summary.retained();
         }
         let retained_max = self.oracle.retained_max();
@@ -362,6 +413,7 @@ impl Sim {
         Stats {
             steps: self.world.step,
             wills: self.oracle.wills,
+            delayed: self.oracle.delayed_in_all,
             sessions_expired: self.world.book.sessions_expired,
             ..self.world.stats
         }

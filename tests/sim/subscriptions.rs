@@ -1,14 +1,16 @@
 //! What a client has subscribed to, with all versions of each subscription: so
 //! that it can be said of every delivery whether it follows from them.
 
-use ringmq::codec::RetainHandling;
+use ringmq::{base::QoS, codec::RetainHandling};
 
-use crate::plan::{Filter, Plan};
+use crate::plan::{Filter, Kind, Plan};
 
 /// One SUBSCRIBE to one filter.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscription {
     pub(crate) filter: usize,
+    pub(crate) kind: Kind,
+    pub(crate) qos: QoS,
     pub(crate) no_local: bool,
     pub(crate) as_published: bool,
     pub(crate) identifier: Option<u32>,
@@ -36,11 +38,13 @@ pub(crate) struct Delivered<'a> {
     pub(crate) is_own: bool,
     pub(crate) was_retain: bool,
     pub(crate) first_sent: u64,
+    /// The client has asked for what is retained on the topic.
+    pub(crate) was_asked: bool,
 }
 
 /// What a PUBLISH is to its subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum Origin {
     Live,
     /// Sent because of a new subscription.
     Retained,
@@ -54,13 +58,14 @@ impl Subscriptions {
         &mut self,
         filter: &Filter,
         position: usize,
+        qos: QoS,
         (no_local, as_published, handling): (bool, bool, RetainHandling),
         identifier: Option<u32>,
     ) {
         let others = || self.0.iter().filter(|one| one.filter == position && one.gone.is_none());
         let surely_new = others().next().is_none();
         let surely_old = others().any(|one| one.active.is_some() && !one.is_leaving);
-        let can_retain = !filter.text.starts_with("$share");
+        let can_retain = matches!(filter.kind, Kind::Plain | Kind::Exclusive);
         let (surely, maybe) = match handling {
             RetainHandling::SendAtSubscribe => (true, true),
             RetainHandling::SendIfNew => (surely_new, !surely_old),
@@ -69,6 +74,8 @@ impl Subscriptions {
         self.leave(position);
         self.0.push(Subscription {
             filter: position,
+            kind: filter.kind,
+            qos,
             no_local,
             as_published,
             identifier,
@@ -95,6 +102,14 @@ impl Subscriptions {
         newest_first.filter(|one| one.gone.is_none()).for_each(|old| old.gone = Some(step));
     }
 
+    /// SUBACK refuses it: no subscription of that kind is left.
+    pub(crate) fn refuse(&mut self, filter: usize, step: u64) {
+        self.end(Some(filter), step);
+        if let Some(refused) = self.0.iter_mut().rfind(|one| one.filter == filter) {
+            (refused.surely_retained, refused.maybe_retained) = (false, false);
+        }
+    }
+
     /// UNSUBACK has come, or (with no filter) the session has ended.
     pub(crate) fn end(&mut self, filter: Option<usize>, step: u64) {
         let ended = self.0.iter_mut().filter(|one| filter.is_none_or(|only| one.filter == only));
@@ -105,12 +120,14 @@ impl Subscriptions {
     }
 
     /// What the PUBLISH is, by its RETAIN flag and its Subscription Identifiers.
-    pub(crate) fn judge(&self, plan: &Plan, mut delivered: Delivered<'_>) -> Kind {
-        let Delivered { topic, is_own, was_retain, first_sent, .. } = delivered;
+    pub(crate) fn judge(&self, plan: &Plan, mut delivered: Delivered<'_>) -> Origin {
+        let Delivered { topic, is_own, was_retain, first_sent, was_asked, .. } = delivered;
         let matching = || self.0.iter().filter(|one| plan.filters[one.filter].matches(topic));
         let possible = || {
             matching().filter(move |one| {
-                one.gone.is_none_or(|gone| gone >= first_sent) && !(is_own && one.no_local)
+                one.kind != Kind::Request
+                    && one.gone.is_none_or(|gone| gone >= first_sent)
+                    && !(is_own && one.no_local)
             })
         };
         let certain = || {
@@ -126,12 +143,12 @@ impl Subscriptions {
         let is_retained = delivered.retain
             && was_retain
             && matching()
-                .filter(|one| one.maybe_retained)
+                .filter(|one| one.maybe_retained || was_asked && one.kind == Kind::Request)
                 .any(|one| found.iter().copied().eq(one.identifier));
         match (is_live, is_retained) {
-            (true, false) => Kind::Live,
-            (false, true) => Kind::Retained,
-            (true, true) => Kind::Either,
+            (true, false) => Origin::Live,
+            (false, true) => Origin::Retained,
+            (true, true) => Origin::Either,
             (false, false) => panic!(
                 "rule 11: no subscription explains {found:?}, retain {} of {was_retain}, \
                  own {is_own}, sent {first_sent}: {:?}",
@@ -139,6 +156,12 @@ impl Subscriptions {
                 matching().collect::<Vec<_>>(),
             ),
         }
+    }
+
+    /// At which QoS the client may get a message.
+    pub(crate) fn all_qos(&self, plan: &Plan, topic: &str) -> impl Iterator<Item = QoS> {
+        let matching = self.0.iter().filter(move |one| plan.filters[one.filter].matches(topic));
+        matching.map(|one| one.qos)
     }
 
     /// How many retained messages on a topic the client may be sent.
@@ -158,7 +181,8 @@ impl Subscriptions {
     /// Since which step a client's own message is due to itself.
     pub(crate) fn covers_own(&self, plan: &Plan, topic: &str, first_sent: u64) -> bool {
         self.0.iter().any(|one| {
-            !one.no_local
+            one.kind != Kind::Request
+                && !one.no_local
                 && !one.is_leaving
                 && one.active.is_some_and(|at| at < first_sent)
                 && plan.filters[one.filter].matches(topic)

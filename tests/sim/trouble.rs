@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Client {
-    pub(crate) fn get_into_trouble(&mut self, world: &mut World, oracle: &Oracle) {
+    pub(crate) fn get_into_trouble(&mut self, world: &mut World, oracle: &mut Oracle) {
         let bulky = oracle.plan.bulky;
         match world.random.below(10) {
             0..=2 => self.cut(world),

@@ -57,6 +57,18 @@ pub(crate) struct Stats {
     pub(crate) displacements: u64,
     /// PUBLISHes to clients with a topic alias.
     pub(crate) broker_aliases: u64,
+    /// Publications that were delayed.
+    pub(crate) delayed: u64,
+    /// Exclusive filters that clients got, and that they were refused.
+    pub(crate) claims_granted: u64,
+    pub(crate) claims_refused: u64,
+    /// Requests for retained messages.
+    pub(crate) asks: u64,
+    /// Connections that were authenticated, and that were refused.
+    pub(crate) logins: u64,
+    pub(crate) wrong_logins: u64,
+    /// Sessions that began with automatic subscriptions.
+    pub(crate) automatic: u64,
 }
 
 impl Stats {
@@ -76,6 +88,13 @@ impl Stats {
         self.overflows += other.overflows;
         self.displacements += other.displacements;
         self.broker_aliases += other.broker_aliases;
+        self.delayed += other.delayed;
+        self.claims_granted += other.claims_granted;
+        self.claims_refused += other.claims_refused;
+        self.asks += other.asks;
+        self.logins += other.logins;
+        self.wrong_logins += other.wrong_logins;
+        self.automatic += other.automatic;
     }
 
     /// Panics if many runs have never come to something that they are to test.
@@ -92,6 +111,14 @@ impl Stats {
             self.too_large,
             self.overflows,
             self.displacements,
+            self.broker_aliases,
+            self.delayed,
+            self.claims_granted,
+            self.claims_refused,
+            self.asks,
+            self.logins,
+            self.wrong_logins,
+            self.automatic,
         ];
         assert!(met.iter().all(|count| *count > 0), "{self:?}");
     }
@@ -140,6 +167,8 @@ pub(crate) struct World {
     /// Largest chunk that a pipe delivers at once.
     chunk_max: usize,
     is_ending: bool,
+    /// Output may wait behind CONNACK for other shards.
+    pub(crate) holds_connack: bool,
     /// A fault of this world, for those who test the rules: a lane loses what
     /// is published on [`LOST_TOPIC`].
     pub(crate) loses_batches: bool,
@@ -179,6 +208,7 @@ impl World {
             stats: Stats::default(),
             book: Book::new(policy.limits.session_expiry_secs_max),
             loses_batches: false,
+            holds_connack: !policy.auto_subscribe.is_empty(),
             is_ending: false,
             links: Vec::new(),
             live: Vec::new(),
@@ -299,6 +329,15 @@ impl World {
             .map(|lane| lane.opens_at)
             .chain(links.flat_map(|link| [link.receives_from, link.reads_from]));
         steps.filter(|step| *step > self.step).min()
+    }
+
+    /// Whether nothing is on its way from shard to shard.
+    pub(crate) fn are_lanes_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.queue.is_empty())
+            && self
+                .shards
+                .iter()
+                .all(|shard| self.shard_ids().all(|to| !shard.broker.mesh_waiting(to)))
     }
 
     /// When the clock must go on for something to happen.
