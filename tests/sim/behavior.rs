@@ -65,9 +65,14 @@ impl Client {
         })
     }
 
+    fn any_active(&self, world: &mut World) -> Option<usize> {
+        let filters: Vec<usize> = self.active.keys().copied().collect();
+        (!filters.is_empty()).then(|| world.random.pick(&filters))
+    }
+
     /// Replaces a subscription that it has by one with other options.
     pub(crate) fn subscribe_again(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let Some(&filter) = self.active.keys().next() else { return };
+        let Some(filter) = self.any_active(world) else { return };
         if !self.is_asking(filter) {
             self.subscribe(world, oracle, vec![filter]);
         }
@@ -133,7 +138,7 @@ impl Client {
     }
 
     pub(crate) fn unsubscribe(&mut self, world: &mut World, oracle: &mut Oracle) {
-        let Some(&filter) = self.active.keys().next() else { return };
+        let Some(filter) = self.any_active(world) else { return };
         if self.is_asking(filter) {
             return;
         }

@@ -12,7 +12,7 @@ use ringmq::{
 use crate::{
     client::Client,
     message::Message,
-    oracle::{Count, Oracle},
+    oracle::{Ask, Count, Oracle},
     plan::Filter,
 };
 
@@ -155,39 +155,52 @@ impl Oracle {
         }
     }
 
-    /// Rule 16: what was retained when a client asked for it, and is still, has come since.
+    /// Rule 16: what was retained when a client asked for it, and is still, has come since; for each
+    /// request anew.
     pub(crate) fn check_answers(&self, clients: &[Client], now: Time) {
-        for (&number, ask) in &self.asks {
-            let asked = &self.messages[number];
+        let asks = self.asks.iter().map(|(&number, ask)| (&self.messages[number], ask));
+        let asks: Vec<_> = asks.filter(|(asked, ask)| self.is_owed(clients, asked, ask)).collect();
+        for (at, (asked, ask)) in asks.iter().enumerate() {
             let client = &clients[asked.publisher];
-            let registered = client.subscriptions.0.iter().any(|one| {
-                self.plan.filters[one.filter].answers(&ask.filter)
-                    && one.active.is_some_and(|at| at < asked.first_sent)
-                    && !one.is_leaving
-            });
-            if !registered || asked.routed == 0 {
-                continue;
-            }
-            let found = self.retained.iter().map(|(&topic, &last)| (topic, last));
-            for (topic, last) in found {
+            for (&topic, &last) in &self.retained {
                 let (message, name) = (&self.messages[last], &self.plan.topics[topic].name);
                 let qos = message.qos.min(client.profile.sub_qos);
                 let arrives = qos > QoS::AtMostOnce || client.connected_at < asked.first_sent;
-                if ask.filter.matches(name)
-                    && !message.is_clear
+                let is_stable = !message.is_clear
                     && message.routed < asked.first_sent
                     && message.publisher != client.index
-                    && !message.may_be_expired(now)
-                    && arrives
-                {
-                    assert!(
-                        self.count(client.index, last).last > asked.first_sent,
-                        "rule 16: client {} asked ({number}) and did not get {last}: {message:?}",
-                        client.index
-                    );
+                    && !message.may_be_expired(now);
+                if !ask.filter.matches(name) || !is_stable || !arrives {
+                    continue;
                 }
+                // What comes live meanwhile stands for all answers that are due.
+                let is_alone = !client.subscriptions.brings_live(&self.plan, name);
+                let later = asks[at..].iter().filter(|(other, ask)| {
+                    other.publisher == client.index && ask.filter.matches(name)
+                });
+                let due = if is_alone { later.count() } else { 1 };
+                let arrivals = self.arrivals.get(&(client.index, last)).map_or(&[][..], |all| all);
+                let came = arrivals.iter().filter(|step| **step > asked.first_sent).count();
+                assert!(
+                    came >= due,
+                    "rule 16: client {} asked {due} times from {} on, and got {last} {came} times \
+                     since: {message:?}",
+                    client.index,
+                    asked.first_sent
+                );
             }
         }
+    }
+
+    /// Whether a request has come from a client that had registered, and is so still.
+    fn is_owed(&self, clients: &[Client], asked: &Message, ask: &Ask) -> bool {
+        let subscriptions = &clients[asked.publisher].subscriptions.0;
+        asked.routed > 0
+            && subscriptions.iter().any(|one| {
+                self.plan.filters[one.filter].answers(&ask.filter)
+                    && one.active.is_some_and(|at| at < asked.first_sent)
+                    && !one.is_leaving
+            })
     }
 
     /// The same when nothing else happens: exactly what is retained. `before` is what the client

@@ -57,8 +57,6 @@ pub(crate) struct Count {
     fresh_live: u32,
     fresh_retained: u32,
     pub(crate) fresh: u32,
-    /// Step of the last one.
-    pub(crate) last: u64,
 }
 
 pub(crate) struct Oracle {
@@ -77,6 +75,8 @@ pub(crate) struct Oracle {
     /// Messages that a client refused with an error code, so that they may come again.
     pub(crate) refused: BTreeSet<(usize, usize)>,
     pub(crate) wills: u64,
+    /// Steps when retained messages came, by client and message. Noted if there are requests.
+    pub(crate) arrivals: BTreeMap<(usize, usize), Vec<u64>>,
     /// Requests, by their message.
     pub(crate) asks: BTreeMap<usize, Ask>,
     pub(crate) claims: Claims,
@@ -97,6 +97,7 @@ impl Oracle {
             retained: BTreeMap::new(),
             refused: BTreeSet::new(),
             wills: 0,
+            arrivals: BTreeMap::new(),
             asks: BTreeMap::new(),
             claims: Claims::default(),
             delayed: BTreeMap::new(),
@@ -255,7 +256,6 @@ impl Oracle {
         let message = &self.messages[number];
         let answers_max = self.answers_max(client.index, received.topic);
         let count = self.counts.entry((client.index, number)).or_default();
-        count.last = received.step;
         let fresh = u32::from(!received.dup || received.qos == QoS::ExactlyOnce);
         count.fresh += fresh;
         match kind {
@@ -270,6 +270,9 @@ impl Oracle {
             Origin::Either => count.either += 1,
         }
         let live_max = message.routed_max() as u32;
+        if message.retain && self.plan.features.requests {
+            self.arrivals.entry((client.index, number)).or_default().push(received.step);
+        }
         let retained_max = match message.retain {
             true => client.subscriptions.retained_max(&self.plan, received.topic) + answers_max,
             false => 0,

@@ -158,6 +158,12 @@ impl Subscriptions {
         }
     }
 
+    /// Whether any of them has ever brought live messages on a topic.
+    pub(crate) fn brings_live(&self, plan: &Plan, topic: &str) -> bool {
+        let mut live = self.0.iter().filter(|one| one.kind != Kind::Request);
+        live.any(|one| plan.filters[one.filter].matches(topic))
+    }
+
     /// At which QoS the client may get a message.
     pub(crate) fn all_qos(&self, plan: &Plan, topic: &str) -> impl Iterator<Item = QoS> {
         let matching = self.0.iter().filter(move |one| plan.filters[one.filter].matches(topic));
