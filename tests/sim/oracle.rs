@@ -282,7 +282,7 @@ impl Oracle {
             && client.connected_at >= message.first_sent
             && count.fresh_live < live_max;
         let copies_max = match comes_surely_live && !may_be_missed {
-            true => live_max,
+            true => live_max + answers_max,
             false => live_max + retained_max,
         };
         let is_too_often = count.fresh_live > live_max
