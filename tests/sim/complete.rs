@@ -194,13 +194,15 @@ impl Oracle {
 
     /// Whether a request has come from a client that had registered, and is so still.
     fn is_owed(&self, clients: &[Client], asked: &Message, ask: &Ask) -> bool {
-        let subscriptions = &clients[asked.publisher].subscriptions.0;
+        let subscriptions = clients[asked.publisher].subscriptions.0.iter();
+        let mut answering =
+            subscriptions.filter(|one| self.plan.filters[one.filter].answers(&ask.filter));
+        // With the one of several that it was based on, a request ends, too.
+        let has_ended = |gone: u64| gone > asked.first_sent;
         asked.routed > 0
-            && subscriptions.iter().any(|one| {
-                self.plan.filters[one.filter].answers(&ask.filter)
-                    && one.active.is_some_and(|at| at < asked.first_sent)
-                    && !one.is_leaving
-            })
+            && answering.clone().all(|one| !one.gone.is_some_and(has_ended))
+            && answering
+                .any(|one| one.active.is_some_and(|at| at < asked.first_sent) && !one.is_leaving)
     }
 
     /// The same when nothing else happens: exactly what is retained. `before` is what the client
