@@ -102,18 +102,18 @@ impl Broker {
         if let Err((reason, why)) = self.admit(conn, &client, connect, proven.as_ref()) {
             return self.refuse(conn, reason, why);
         }
-        if self.is_of_another_user(&client, proven.as_ref()) {
+        let known = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
+        if known.is_some_and(|session| is_of_another_user(session, proven.as_ref())) {
             let why = "the session is that of another user";
             return self.refuse(conn, ReasonCode::NotAuthorized, why);
         }
-        if self.sessions.find(client.as_str()).is_none() && self.sessions_are_full() {
+        if known.is_none() && self.sessions_are_full() {
             let reason = match self.redirects(RedirectWhen::Full) {
                 true => ReasonCode::UseAnotherServer,
                 false => ReasonCode::QuotaExceeded,
             };
             return self.refuse(conn, reason, "sessions_max reached");
         }
-        let known = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
         let was_online = known.is_some_and(|session| session.conn.is_some());
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
@@ -124,7 +124,7 @@ impl Broker {
             proven,
         };
         self.settle(conn, key, connect, &properties, &granted);
-        self.send_connack(conn, key, connect, &granted);
+        self.send_connack(conn, key, connect, &properties, &granted);
         if !self.is_settled(conn) {
             // CONNACK was too large for the client: a session that it never saw must not be
             // present when it comes again.
@@ -209,15 +209,6 @@ impl Broker {
         })
     }
 
-    /// Whether the client's session is that of a user who it has not proven to be: neither what
-    /// is in it nor its end is theirs.
-    fn is_of_another_user(&self, client: &ClientId, proven: Option<&Proven>) -> bool {
-        let session = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
-        session.is_some_and(|session| {
-            session.is_proven && session.user_name.as_deref() != proven.map(|proven| &*proven.user)
-        })
-    }
-
     /// Whether clients are told to use another server on that occasion.
     fn redirects(&self, when: RedirectWhen) -> bool {
         self.policy.redirect.as_ref().is_some_and(|redirect| redirect.when >= when)
@@ -225,8 +216,7 @@ impl Broker {
 
     /// Whether this shard's part of `sessions_max` is used up.
     fn sessions_are_full(&self) -> bool {
-        let shards = u32::from(self.peers.shard_count());
-        self.sessions.len() >= self.policy.limits.sessions_max.div_ceil(shards) as usize
+        self.sessions.len() as u64 >= self.even_part(self.policy.limits.sessions_max.into())
     }
 
     /// The client's session, resumed or new. A connection that serves it now
@@ -320,11 +310,12 @@ impl Broker {
         conn: ConnId,
         key: SessionKey,
         connect: &Connect<'_>,
+        asked: &ConnectProperties,
         granted: &Granted,
     ) {
         let mut properties = PropertyBuf::new();
         if connect.version == Version::V5 {
-            self.connack_properties(connect, granted, &mut properties);
+            self.connack_properties(connect, asked, granted, &mut properties);
         }
         let connack = Packet::ConnAck(ConnAck {
             session_present: granted.session_present,
@@ -338,6 +329,7 @@ impl Broker {
     fn connack_properties(
         &self,
         connect: &Connect<'_>,
+        asked: &ConnectProperties,
         granted: &Granted,
         properties: &mut PropertyBuf,
     ) {
@@ -345,7 +337,6 @@ impl Broker {
         if let Some(client) = &granted.assigned {
             properties.push(Property::AssignedClientIdentifier(client.as_str()));
         }
-        let asked = ConnectProperties::new(connect);
         let client = granted.assigned.as_ref().map_or(connect.client_id, ClientId::as_str);
         if let Some(proven) = &granted.proven {
             push_fields(Some(&proven.server_final), properties);
@@ -471,6 +462,12 @@ impl ConnectProperties {
 /// Who the client is: what it has proven, otherwise what it says.
 fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'a str> {
     proven.map(|proven| &*proven.user).or(connect.user_name)
+}
+
+/// Whether a session is that of a user who the client has not proven to be: neither what is in it
+/// nor its end is theirs.
+fn is_of_another_user(session: &Session, proven: Option<&Proven>) -> bool {
+    session.is_proven && session.user_name.as_deref() != proven.map(|proven| &*proven.user)
 }
 
 fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {

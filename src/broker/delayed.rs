@@ -74,11 +74,10 @@ impl Broker {
         secs: u32,
         expiry_secs: Option<u32>,
     ) -> ReasonCode {
-        let shards = u64::from(self.peers.shard_count());
         let limits = &self.policy.limits;
-        let is_full = self.delayed.len() as u64 >= limits.delayed_messages_max.div_ceil(shards)
-            || self.delayed.bytes + message.size() as u64
-                > limits.delayed_bytes_max.div_ceil(shards);
+        let bytes = self.delayed.bytes + message.size() as u64;
+        let is_full = self.delayed.len() as u64 >= self.even_part(limits.delayed_messages_max)
+            || bytes > self.even_part(limits.delayed_bytes_max);
         if is_full {
             self.count_session_drop(publisher, DropReason::DelayedFull, message.qos);
             return ReasonCode::QuotaExceeded;

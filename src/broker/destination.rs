@@ -11,7 +11,7 @@ use crate::{
     codec::ReasonCode,
     config::Policy,
     message::Message,
-    topic::{ClientNames, RewriteScope, TopicFilter, TopicName, rewrite},
+    topic::{ClientNames, FilterKind, RewriteScope, TopicFilter, TopicName, rewrite},
 };
 
 use super::{
@@ -178,10 +178,8 @@ fn destination<'t>(
 
 /// Topics that only the server publishes to.
 fn is_reserved(topic: TopicName<'_>) -> bool {
-    let first = topic.levels().next().unwrap_or_default();
-    topic.is_system() && RESERVED_LEVELS.contains(&first)
+    let is_server = |first| ["$SYS", "$CONTROL"].contains(&first);
+    // `$request` is a client's to publish to, but nobody's to receive from.
+    topic.prefix() != FilterKind::Plain
+        || topic.is_system() && topic.levels().next().is_some_and(is_server)
 }
-
-/// `$request` is a client's to publish to, but nobody's to receive from.
-const RESERVED_LEVELS: [&str; 6] =
-    ["$SYS", "$CONTROL", "$share", "$queue", "$exclusive", "$request"];

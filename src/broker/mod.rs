@@ -357,6 +357,11 @@ impl Broker {
         self.place(topic)
     }
 
+    /// This shard's part of a bound on the whole process.
+    fn even_part(&self, of_all: u64) -> u64 {
+        of_all.div_ceil(self.peers.shard_count().into())
+    }
+
     fn place(&self, text: &str) -> ShardId {
         let shards = u64::from(self.peers.shard_count());
         ShardId((self.placement.hash_one(text) % shards) as u16)

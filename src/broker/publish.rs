@@ -6,6 +6,7 @@ use crate::{
     codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
     message::{Message, SplitProperties},
     session::AckError,
+    topic::FilterKind,
 };
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     ack_line::{AppliedBy, PublishAck},
     close::Cause,
     packet_log,
-    request::is_request,
     route::Lazy,
     topic_aliases::Topic,
 };
@@ -41,7 +41,7 @@ impl Broker {
             }
         }
         let topic = topic.name();
-        let (reason, waits_for) = if is_request(topic) {
+        let (reason, waits_for) = if topic.prefix() == FilterKind::Request {
             (self.request(key, topic, publish), None)
         } else {
             let message = Message {

@@ -23,11 +23,6 @@ type Refusal = (ReasonCode, DropReason);
 const UNREGISTERED: Refusal = (ReasonCode::NotAuthorized, DropReason::RequestUnregistered);
 const HAS_PAYLOAD: Refusal = (ReasonCode::PayloadFormatInvalid, DropReason::RequestPayload);
 
-/// Whether a PUBLISH to this topic is a request.
-pub(super) fn is_request(topic: TopicName<'_>) -> bool {
-    topic.is_system() && topic.levels().next() == Some("$request")
-}
-
 impl Broker {
     /// Handles a PUBLISH that is a request. Returns the reason code of its acknowledgement.
     pub(super) fn request(

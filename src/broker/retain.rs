@@ -224,13 +224,13 @@ impl Broker {
 
     /// Whether a message would pass this shard's part of the bounds on retained messages.
     fn retained_is_full(&self, message: &Message<'_>) -> bool {
-        let shards = u64::from(self.peers.shard_count());
+        let limits = &self.policy.limits;
         let old = self.retained.get(message.topic);
         let count = self.retained.len() as u64 + u64::from(old.is_none());
         let bytes = self.retained_bytes + message.size() as u64;
         let bytes = bytes - old.map_or(0, |old| old.publication.size() as u64);
-        count > self.policy.limits.retained_messages_max.div_ceil(shards)
-            || bytes > self.policy.limits.retained_bytes_max.div_ceil(shards)
+        count > self.even_part(limits.retained_messages_max)
+            || bytes > self.even_part(limits.retained_bytes_max)
     }
 }
 

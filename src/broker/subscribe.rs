@@ -53,7 +53,7 @@ pub(super) enum Answer {
 /// What a SUBSCRIBE asks for, filter by filter, and what is refused of it already.
 pub(super) type Wishes = SmallVec<[Result<Subscription, ReasonCode>; 4]>;
 
-/// Reason codes of a SUBACK.
+/// Reason codes of a SUBACK or UNSUBACK.
 type Reasons = SmallVec<[u8; 8]>;
 
 impl Broker {
@@ -156,7 +156,7 @@ impl Broker {
                 Err(error) => return self.close(conn, Cause::MalformedFilter(error)),
             }
         }
-        let mut reasons: SmallVec<[u8; 8]> = SmallVec::new();
+        let mut reasons = Reasons::new();
         for filter in &filters {
             let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
             let reason = match filter {

@@ -70,9 +70,9 @@ impl FilterKind {
         check(text).map(|(kind, _, _)| kind)
     }
 
-    /// The kind of a filter that starts with this level.
-    pub(super) fn of_level(level: &str) -> Self {
-        match level {
+    /// What the first level of a text asks for where a filter starts with it.
+    pub(super) fn of_prefix(text: &str) -> Self {
+        match text.split('/').next().unwrap_or_default() {
             "$share" => Self::Shared,
             QUEUE => Self::Queue,
             "$exclusive" => Self::Exclusive,
@@ -176,8 +176,7 @@ fn check(text: &str) -> Result<(FilterKind, usize, bool), FilterError> {
 
 /// What the prefix asks for, and where the filter proper starts.
 fn read_prefix(text: &str) -> Result<(FilterKind, usize), FilterError> {
-    let first_level = |text: &str| FilterKind::of_level(text.split('/').next().unwrap_or_default());
-    let kind = first_level(text);
+    let kind = FilterKind::of_prefix(text);
     let start = match kind {
         FilterKind::Plain => return Ok((kind, 0)),
         FilterKind::Shared => {
@@ -189,7 +188,7 @@ fn read_prefix(text: &str) -> Result<(FilterKind, usize), FilterError> {
             _ => return Err(FilterError::PrefixAlone),
         },
     };
-    match first_level(&text[start..]) {
+    match FilterKind::of_prefix(&text[start..]) {
         FilterKind::Plain => Ok((kind, start)),
         _ => Err(FilterError::TwoPrefixes),
     }

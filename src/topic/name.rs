@@ -76,6 +76,11 @@ impl<'a> TopicName<'a> {
     pub fn is_system(self) -> bool {
         self.0.starts_with('$')
     }
+
+    /// What it would ask for as the start of a filter; [`FilterKind::Plain`] for almost every name.
+    pub fn prefix(self) -> FilterKind {
+        if self.is_system() { FilterKind::of_prefix(self.0) } else { FilterKind::Plain }
+    }
 }
 
 fn is_request(text: &str) -> bool {

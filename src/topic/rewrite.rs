@@ -234,8 +234,7 @@ fn check_template(scope: RewriteScope, template: &[Piece]) -> Result<(), RuleErr
             Piece::Wildcard(_) | Piece::Client | Piece::User => "x",
         })
         .collect();
-    let first = example.split('/').next().unwrap_or_default();
-    if FilterKind::of_level(first) != FilterKind::Plain {
+    if FilterKind::of_prefix(&example) != FilterKind::Plain {
         return Err(RuleError::PrefixTemplate);
     }
     match scope {
