@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use tracing::Level;
 
 use super::{
-    DEFAULT_LISTEN, LogFormat, RedirectWhen,
+    AutoSubscription, DEFAULT_LISTEN, LogFormat, RedirectWhen,
     keys::{Key, Kind, List},
     rules, shared,
 };
@@ -41,6 +41,40 @@ macro_rules! limit_switch {
             name: concat!("limits.", stringify!($field)),
             kind: Kind::Switch(|settings, on| settings.limits.$field = on),
             show: |settings| settings.limits.$field.to_string(),
+            doc: $doc,
+        }
+    };
+}
+
+/// A text that a property is set to.
+macro_rules! property {
+    ($field:ident, $doc:literal) => {
+        Key {
+            name: stringify!($field),
+            kind: Kind::Text(|settings, text| {
+                settings.$field = property_text(text)?;
+                Ok(())
+            }),
+            show: |settings| shown(settings.$field.as_deref()),
+            doc: $doc,
+        }
+    };
+}
+
+/// A list of rules that are read one by one.
+macro_rules! rule_list {
+    ($field:ident, $read:expr, $form:literal, $doc:literal) => {
+        Key {
+            name: stringify!($field),
+            kind: Kind::List(List {
+                form: $form,
+                clear: |settings| settings.$field.clear(),
+                add: |settings, text| {
+                    settings.$field.push($read(text)?);
+                    Ok(())
+                },
+            }),
+            show: |settings| count(settings.$field.len()),
             doc: $doc,
         }
     };
@@ -162,16 +196,11 @@ pub(super) static KEYS: &[Key] = &[
         doc: "Trace one in so many publications: an `info` line for each shard that delivers it \
               shows how many microseconds each stage took. 0 traces none.",
     },
-    Key {
-        name: "server_reference",
-        kind: Kind::Text(|settings, text| {
-            settings.server_reference = property_text(text)?;
-            Ok(())
-        }),
-        show: |settings| shown(settings.server_reference.as_deref()),
-        doc: "Another server for clients, for example `b.example.com:1883`, or several with blanks \
-              between. MQTT 5.0 clients get it as Server Reference; `redirect` says when.",
-    },
+    property!(
+        server_reference,
+        "Another server for clients, for example `b.example.com:1883`, or several with blanks \
+         between. MQTT 5.0 clients get it as Server Reference; `redirect` says when."
+    ),
     Key {
         name: "redirect",
         kind: Kind::Choice(&["shutdown", "full", "always"], |settings, index| {
@@ -183,59 +212,33 @@ pub(super) static KEYS: &[Key] = &[
               broker ends (0x9C); `full` also new ones beyond `limits.sessions_max` (0x9C); \
               `always` every new one (0x9D).",
     },
-    Key {
-        name: "response_information",
-        kind: Kind::Text(|settings, text| {
-            settings.response_information = property_text(text)?;
-            Ok(())
-        }),
-        show: |settings| shown(settings.response_information.as_deref()),
-        doc: "Response Information for MQTT 5.0 clients that request it, usually the topic that \
-              their Response Topics are to begin with. `%c` stands for the client id.",
-    },
-    Key {
-        name: "rewrite",
-        kind: Kind::List(List {
-            form: "rules such as \"publish a/+/# => b/$1/%c/$2\"",
-            clear: |settings| settings.rewrite.clear(),
-            add: |settings, text| {
-                settings.rewrite.push(rules::rewrite_rule(text)?);
-                Ok(())
-            },
-        }),
-        show: |settings| count(settings.rewrite.len()),
-        doc: "Rules for what clients' topics are read as: `publish`, `subscribe` or `all`, a topic \
-              filter, and what a topic that matches becomes. The first rule that matches holds.",
-    },
-    Key {
-        name: "retained_ttl",
-        kind: Kind::List(List {
-            form: "rules such as \"a/# => 3600\"",
-            clear: |settings| settings.retained_ttl.clear(),
-            add: |settings, text| {
-                settings.retained_ttl.push(rules::retained_ttl(text)?);
-                Ok(())
-            },
-        }),
-        show: |settings| count(settings.retained_ttl.len()),
-        doc: "Longest time in seconds that retained messages are kept, by topic filter; the first \
-              rule that matches holds. 0 keeps none. A shorter Message Expiry Interval stays.",
-    },
-    Key {
-        name: "auto_subscribe",
-        kind: Kind::List(List {
-            form: "rules such as \"a/%c/# => 1 no_local\"",
-            clear: |settings| settings.auto_subscribe.clear(),
-            add: |settings, rule| {
-                settings.auto_subscribe.push(rule.parse()?);
-                Ok(())
-            },
-        }),
-        show: |settings| count(settings.auto_subscribe.len()),
-        doc: "Subscriptions that every new session gets at CONNECT: a topic filter in which `%c` \
-              stands for the client id and `%u` for the user name, a QoS, and any of the flags \
-              `no_local`, `retain_as_published`, `retain=send`, `retain=new` and `retain=never`.",
-    },
+    property!(
+        response_information,
+        "Response Information for MQTT 5.0 clients that request it, usually the topic that \
+         their Response Topics are to begin with. `%c` stands for the client id."
+    ),
+    rule_list!(
+        rewrite,
+        rules::rewrite_rule,
+        "rules such as \"publish a/+/# => b/$1/%c/$2\"",
+        "Rules for what clients' topics are read as: `publish`, `subscribe` or `all`, a topic \
+         filter, and what a topic that matches becomes. The first rule that matches holds."
+    ),
+    rule_list!(
+        retained_ttl,
+        rules::retained_ttl,
+        "rules such as \"a/# => 3600\"",
+        "Longest time in seconds that retained messages are kept, by topic filter; the first \
+         rule that matches holds. 0 keeps none. A shorter Message Expiry Interval stays."
+    ),
+    rule_list!(
+        auto_subscribe,
+        str::parse::<AutoSubscription>,
+        "rules such as \"a/%c/# => 1 no_local\"",
+        "Subscriptions that every new session gets at CONNECT: a topic filter in which `%c` \
+         stands for the client id and `%u` for the user name, a QoS, and any of the flags \
+         `no_local`, `retain_as_published`, `retain=send`, `retain=new` and `retain=never`."
+    ),
     Key {
         name: "shared.strategy",
         kind: Kind::Choice(&Strategy::NAMES, |settings, index| {
