@@ -7,10 +7,12 @@
 
 mod broker;
 mod client;
+mod scram;
 mod wire;
 
 pub(crate) use broker::Broker;
 pub(crate) use client::{Connack, RawClient};
+pub(crate) use scram::ClientKeys;
 pub(crate) use wire::{fields, hex, wire};
 
 /// Runs the check for every case of a table and fails at the end, so that one run shows them all.

@@ -1,5 +1,5 @@
 //! Enhanced authentication with SCRAM-SHA-256 (sections 3.15 and 4.12), users from a password
-//! file that `ringmq passwd` wrote. The client's side of SCRAM is written here from RFC 5802.
+//! file that `ringmq passwd` wrote. The client's side of SCRAM is `tests/common/scram.rs`.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
-use crate::common::{Broker, RawClient, each, fields, on_one_and_four_shards};
+use crate::common::{Broker, ClientKeys, RawClient, each, fields, on_one_and_four_shards};
 
 /// A broker that knows `ann` with the password `pencil` and `bob` with `rubber`.
 fn broker(shards: usize, settings: &[&str]) -> Broker {
@@ -74,16 +73,8 @@ fn sign_off(
     let iterations = attribute("i=").parse().expect("a number");
     let mut salted = [0; 32];
     pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, iterations, &mut salted);
-    let sign = |key: &[u8], text: &str| {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any key");
-        mac.update(text.as_bytes());
-        mac.finalize().into_bytes()
-    };
     let message = format!("n={user},r={NONCE},{server_first},{without_proof}");
-    let client_key = sign(&salted, "Client Key");
-    let signature = sign(&Sha256::digest(client_key), &message);
-    let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, mask)| key ^ mask).collect();
-    let server_signature = sign(&sign(&salted, "Server Key"), &message);
+    let (proof, server_signature) = ClientKeys::new(&salted).sign(&message);
     let base64 = |bytes: &[u8]| Base64::encode_string(bytes);
     (format!("{without_proof},p={}", base64(&proof)), format!("v={}", base64(&server_signature)))
 }

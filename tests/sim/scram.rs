@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, LazyLock};
 
+#[path = "../common/scram.rs"]
+mod client;
+
 use base64ct::{Base64, Encoding};
-use hmac::{Hmac, KeyInit, Mac};
+use client::ClientKeys;
 use ringmq::{auth::scram::verifier, config::Credentials};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 /// What a client remembers of an exchange that its CONNECT has begun.
 #[derive(Debug)]
@@ -32,11 +35,9 @@ impl Login {
         let nonce = server_first.split(',').next().unwrap();
         let without_proof = format!("c=biws,{nonce}");
         let said = format!("{},{server_first},{without_proof}", self.bare);
-        let mut proof = hmac(&Sha256::digest(KEYS.client), said.as_bytes());
-        proof.iter_mut().zip(KEYS.client).for_each(|(byte, key)| *byte ^= key);
+        let (mut proof, signature) = USER_KEYS.keys.sign(&said);
         proof[0] ^= u8::from(self.is_wrong);
-        self.server_proof =
-            format!("v={}", Base64::encode_string(&hmac(&KEYS.server, said.as_bytes())));
+        self.server_proof = format!("v={}", Base64::encode_string(&signature));
         format!("{without_proof},p={}", Base64::encode_string(&proof))
     }
 
@@ -47,31 +48,23 @@ impl Login {
 
 /// A password file with that user.
 pub(crate) fn credentials() -> Arc<Credentials> {
-    KEYS.credentials.clone()
+    USER_KEYS.credentials.clone()
 }
 
-struct Keys {
-    client: [u8; 32],
-    server: [u8; 32],
+struct UserKeys {
+    keys: ClientKeys,
     credentials: Arc<Credentials>,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+static USER_KEYS: LazyLock<UserKeys> = LazyLock::new(|| {
     let mut salted = [0; 32];
     pbkdf2::pbkdf2_hmac::<Sha256>(PASSWORD.as_bytes(), SALT, ITERATIONS, &mut salted);
     let verifier = verifier(PASSWORD, SALT, ITERATIONS).unwrap();
-    Keys {
-        client: hmac(&salted, b"Client Key"),
-        server: hmac(&salted, b"Server Key"),
+    UserKeys {
+        keys: ClientKeys::new(&salted),
         credentials: Arc::new(Credentials::parse(&format!("{USER}:{verifier}")).unwrap()),
     }
 });
-
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
-    mac.update(message);
-    mac.finalize().into_bytes().into()
-}
 
 /// Authentication Method.
 pub(crate) const METHOD: &str = "SCRAM-SHA-256";

@@ -1,8 +1,11 @@
 //! The client's side of SCRAM-SHA-256 (RFC 5802) for a user whose salted password is made up: so nothing
 //! is hashed thousands of times for an input.
 
+#[path = "../../common/scram.rs"]
+mod client;
+
 use base64ct::{Base64, Encoding};
-use hmac::{Hmac, KeyInit, Mac};
+use client::ClientKeys;
 use ringmq::{auth::scram, config::Credentials};
 use sha2::{Digest, Sha256};
 
@@ -11,10 +14,9 @@ pub(crate) const FIRST: &[u8] = b"n,,n=user,r=x";
 
 /// The user's line of a password file.
 pub(crate) fn password_line() -> String {
-    let stored_key = Sha256::digest(hmac(&SALTED_PASSWORD, b"Client Key"));
-    let server_key = hmac(&SALTED_PASSWORD, b"Server Key");
+    let ClientKeys { client, server } = ClientKeys::new(&SALTED_PASSWORD);
     let [salt, stored_key, server_key] =
-        [&b"salt"[..], &stored_key, &server_key].map(Base64::encode_string);
+        [&b"salt"[..], &Sha256::digest(client), &server].map(Base64::encode_string);
     format!("user:{}$4096:{salt}${stored_key}:{server_key}", scram::METHOD)
 }
 
@@ -30,16 +32,8 @@ pub(crate) fn last(server_first: &[u8]) -> Option<Vec<u8>> {
     let without_proof = format!("c=biws,r={nonce}");
     let bare = str::from_utf8(&FIRST[b"n,,".len()..]).ok()?;
     let message = format!("{bare},{server_first},{without_proof}");
-    let mut proof = hmac(&SALTED_PASSWORD, b"Client Key");
-    let signature = hmac(&Sha256::digest(proof).into(), message.as_bytes());
-    proof.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
+    let (proof, _) = ClientKeys::new(&SALTED_PASSWORD).sign(&message);
     Some(format!("{without_proof},p={}", Base64::encode_string(&proof)).into_bytes())
-}
-
-fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("a key of any length");
-    mac.update(message);
-    mac.finalize().into_bytes().into()
 }
 
 const SALTED_PASSWORD: [u8; 32] = [9; 32];
