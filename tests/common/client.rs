@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::wire::{difference, fields, hex, pattern, read_variable_byte_integer, wire};
+use super::notation::{pattern, wire};
+use super::wire::{difference, fields, hex, read_variable_byte_integer};
 
 /// One TCP connection to the broker. Dropping it closes the connection without a DISCONNECT.
 pub(crate) struct RawClient {

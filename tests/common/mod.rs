@@ -7,13 +7,15 @@
 
 mod broker;
 mod client;
+mod notation;
 mod scram;
 mod wire;
 
 pub(crate) use broker::Broker;
 pub(crate) use client::{Connack, RawClient};
+pub(crate) use notation::wire;
 pub(crate) use scram::ClientKeys;
-pub(crate) use wire::{fields, hex, wire};
+pub(crate) use wire::{fields, hex};
 
 /// Runs the check for every case of a table and fails at the end, so that one run shows them all.
 #[track_caller]

@@ -1,8 +1,7 @@
 //! Inputs to begin with, in the notation of the conformance tests: a packet of each type and version, and
 //! for the other targets what their formats have to offer.
 
-#[allow(dead_code)] // Only the notation itself is needed here.
-#[path = "../../common/wire.rs"]
+#[path = "../../common/notation.rs"]
 mod notation;
 
 use notation::wire;
