@@ -155,7 +155,7 @@ fn bench_outbox(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("queued", name), |bencher| {
             bencher.iter(|| {
                 enqueue(&mut outbox).expect("room in the queue");
-                let next = outbox.next(u16::MAX, NOW);
+                let next = outbox.next(u16::MAX, 0, NOW);
                 let Some(Outgoing::Publish { packet_id: Some(id), .. }) = black_box(next) else {
                     panic!("a PUBLISH with an identifier is next");
                 };
@@ -169,7 +169,7 @@ fn bench_outbox(criterion: &mut Criterion) {
 /// The subscriber's acknowledgements of one delivery.
 fn finish(outbox: &mut Outbox, id: PacketId, qos: QoS) {
     let done = match qos {
-        QoS::ExactlyOnce => outbox.received(id, false).and_then(|()| outbox.completed(id)),
+        QoS::ExactlyOnce => outbox.received(id, false).and_then(|_| outbox.completed(id)),
         _ => outbox.acknowledged(id),
     };
     done.expect("it is in flight");
@@ -185,7 +185,7 @@ fn delivery(qos: QoS) -> Queued {
         expires_at: None,
     };
     let publication = Publication::new(&message);
-    Queued { publication, qos, retain: false, identifiers: Identifiers::new() }
+    Queued { publication, qos, retain: false, identifiers: Identifiers::new(), logged: None }
 }
 
 /// The receive side of QoS 2: PUBLISH of one identifier, PUBREL of another.
@@ -196,7 +196,7 @@ fn bench_inbox(criterion: &mut Criterion) {
     criterion.bench_function("session/inbox/qos2", |bencher| {
         bencher.iter(|| {
             assert!(inbox.receive(black_box(oldest.plus(OPEN_EXCHANGES))));
-            assert!(inbox.release(black_box(oldest)));
+            assert!(inbox.release(black_box(oldest)).is_some());
             oldest = oldest.next();
         });
     });

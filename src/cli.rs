@@ -30,6 +30,20 @@ pub enum Request {
         /// Whether the line goes, or gets a new password.
         delete: bool,
     },
+    /// Show what a data directory holds and end.
+    Inspect {
+        /// The directory.
+        directory: PathBuf,
+        /// As JSON.
+        json: bool,
+    },
+    /// Make damaged logs readable again and end.
+    Repair {
+        /// The directory.
+        directory: PathBuf,
+        /// Change it, and do not only say how.
+        yes: bool,
+    },
 }
 
 impl Request {
@@ -48,6 +62,8 @@ impl Request {
                 sources: Sources { file: Some(file), sets: set, ..Sources::default() },
             },
             Some(Command::Passwd { file, user, delete }) => Self::Passwd { file, user, delete },
+            Some(Command::Inspect { directory, json }) => Self::Inspect { directory, json },
+            Some(Command::Repair { directory, yes }) => Self::Repair { directory, yes },
             None => Self::Run(run.sources(environment)),
         }
     }
@@ -103,6 +119,32 @@ enum Command {
         #[arg(long)]
         delete: bool,
     },
+    /// Show what a data directory holds
+    ///
+    /// Sessions with their subscriptions and how many messages wait for them, retained and
+    /// delayed messages, and the size of each shard's log. Changes nothing. The broker that
+    /// uses the directory must have ended: its logs change while they are read.
+    Inspect {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a damaged data directory usable again
+    ///
+    /// Prints which bytes of which files cannot be read and which sessions lack messages
+    /// because of that; the exit code is 1 then. With --yes the files are written anew
+    /// without them; as they were, they are kept beside the new ones as FILE.damaged.
+    Repair {
+        /// The data directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Make the change
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,16 +170,16 @@ struct RunArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     shards: Option<i64>,
 
-    /// Directory for state that outlives the process
+    /// Directory for state that outlives the process [default: /var/lib/ringmq]
     ///
-    /// This version keeps all state in memory and neither reads nor creates it.
+    /// It is created if it is missing, and belongs to one broker at a time. See also
+    /// `ringmq inspect` and `ringmq repair`.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
 
     /// Keep nothing on disk
     ///
-    /// In this version nothing is kept there either way: sessions, queued and
-    /// retained messages end with the process.
+    /// Sessions, queued and retained messages end with the process.
     #[arg(long)]
     ephemeral: bool,
 
@@ -210,19 +252,21 @@ Without arguments it accepts connections from this machine alone, on 127.0.0.1:1
 [::1]:1883, without a password. It stays in the foreground, logs to standard error, and ends on \
 SIGTERM or Ctrl-C.
 
-All state is kept in memory: sessions, queued and retained messages end with the process.";
+Sessions, queued and retained messages are kept in /var/lib/ringmq, or in the directory that \
+--data-dir names, and survive the process and a loss of power; with --ephemeral they are kept in \
+memory and end with the process.";
 
 fn after_long_help() -> String {
     let keys = config::help_text();
     format!(
         "\
 Examples:
-  ringmq
+  ringmq --data-dir ./data
       Serve this machine. To try it, in two other terminals:
         mosquitto_sub -t 'test/#' -q 1 -v
         mosquitto_pub -t test/hello -q 1 -m hi
-  ringmq -v
-      The same, with a line for each packet in both directions.
+  ringmq -v --ephemeral
+      The same without anything on disk, with a line for each packet in both directions.
   ringmq -l 0.0.0.0:1883 --set allow_anonymous=true
       Serve the network, without any password.
   ringmq -l mqtt://localhost -l 127.0.0.1:0 --shards 4 --log-format json
@@ -231,6 +275,9 @@ Examples:
       Run with a file, once it is right.
   ringmq passwd users ann && ringmq --set password_file=users -l 0.0.0.0:1883
       Serve the network to those who know a password (SCRAM-SHA-256, MQTT 5.0).
+
+  ringmq inspect ./data
+      What is kept there, once the broker has ended.
 
 Configuration:
   A key takes its value from the first of: a flag of its own, --set, the
@@ -321,6 +368,18 @@ mod tests {
             panic!("a change of a password file expected");
         };
         assert_eq!((file, user.as_str(), delete), (PathBuf::from("f"), "ann", true));
+    }
+
+    #[test]
+    fn inspect_and_repair_name_a_directory() {
+        let Request::Inspect { directory, json } = request(&["inspect", "d", "--json"]) else {
+            panic!("an inspection expected");
+        };
+        assert_eq!((directory, json), (PathBuf::from("d"), true));
+        let Request::Repair { directory, yes } = request(&["repair", "d"]) else {
+            panic!("a repair expected");
+        };
+        assert_eq!((directory, yes), (PathBuf::from("d"), false));
     }
 
     #[test]

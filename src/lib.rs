@@ -7,12 +7,16 @@ pub mod config;
 pub mod codec;
 pub mod message;
 pub mod auth;
+pub mod storage;
 pub mod session;
 pub mod broker;
 #[doc(hidden)]
 pub mod shard;
+pub mod data_dir;
 pub mod server;
 pub mod logging;
 pub mod preflight;
 pub mod passwd;
+pub mod inspect;
+pub mod repair;
 pub mod cli;

@@ -110,7 +110,8 @@ impl FormatTime for UtcMillis {
     }
 }
 
-fn write_utc(since_1970: Duration, writer: &mut impl fmt::Write) -> fmt::Result {
+/// A time of day, with the form of those in the log.
+pub(crate) fn write_utc(since_1970: Duration, writer: &mut impl fmt::Write) -> fmt::Result {
     let secs = since_1970.as_secs();
     let (year, month, day) = date(secs / SECS_PER_DAY);
     let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);

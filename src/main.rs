@@ -10,7 +10,7 @@ use std::{
 use ringmq::{
     cli::Request,
     config::{AnonymousPolicy, Config, Sources},
-    logging, passwd, preflight, server,
+    inspect, logging, passwd, preflight, repair, server,
 };
 use tracing::{error, info, warn};
 
@@ -22,6 +22,12 @@ fn main() -> ExitCode {
         Request::Run(sources) => run(&sources),
         Request::Check { file, sources } => check(&file, &sources),
         Request::Passwd { file, user, delete } => set_password(&file, &user, delete),
+        Request::Inspect { directory, json } => {
+            told(inspect::run(&directory, json, io::stdout().lock()).map(|()| true))
+        }
+        Request::Repair { directory, yes } => {
+            told(repair::run(&directory, yes, &mut io::stdout().lock()))
+        }
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -75,6 +81,14 @@ fn set_password(file: &Path, user: &str, delete: bool) -> bool {
     done.is_ok()
 }
 
+/// Tells an error; otherwise what was found.
+fn told<E: Error>(outcome: Result<bool, E>) -> bool {
+    outcome.unwrap_or_else(|error| {
+        complain("ringmq: ", &error);
+        false
+    })
+}
+
 /// What an operator wants to see of a start; the server logs the addresses.
 fn announce(config: &Config) {
     let limits = &config.policy.limits;
@@ -87,8 +101,11 @@ fn announce(config: &Config) {
         inflight_max = limits.inflight_max,
         queue_messages_max = limits.queue_messages_max,
         queue_bytes_max = limits.queue_bytes_max,
-        "ringmq starts; all state is in memory and ends with the process"
+        "ringmq starts"
     );
+    if config.ephemeral {
+        info!("nothing is kept on disk: all state ends with the process");
+    }
     if config.policy.anonymous == AnonymousPolicy::Nowhere && config.policy.credentials.is_empty() {
         warn!(
             "allow_anonymous is false and there are no users in a password_file: \

@@ -13,7 +13,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -25,12 +25,15 @@ use signal_hook::{
 use tracing::{info, warn};
 
 use crate::{
-    base::ShardId,
+    base::{ShardId, Time, TimeOrigin, WallTime},
     broker::{BrokerSetup, Summary, TraceSetup},
     config::Config,
+    data_dir::{DataDir, DataDirError, Layout},
     shard::{
-        self, Clock, ConnectionCount, Control, LaneEnds, Listeners, Milestone, ShardSetup, sys,
+        self, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Listeners, Milestone,
+        ShardSetup, ShardStorage, sys,
     },
+    storage::{LogSetup, RecoveredShard},
 };
 
 /// Why the server did not start, or ended other than by a signal.
@@ -47,6 +50,9 @@ pub enum ServerError {
     /// No address is left to listen on.
     #[error("no address to listen on")]
     NoAddress,
+    /// What is kept on disk cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// A resource of the process could not be had.
     #[error("cannot start: {0}")]
     Setup(#[from] io::Error),
@@ -79,6 +85,8 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     control: Arc<Control>,
+    /// Keeps others from the data directory until the shards have ended.
+    data_dir: Option<DataDir>,
     shards: Vec<JoinHandle<()>>,
     events: Sender<Event>,
     incoming: Receiver<Event>,
@@ -92,11 +100,13 @@ enum Event {
 }
 
 impl Server {
-    /// Binds all addresses, then starts the shards.
+    /// Recovers what is kept on disk, binds all addresses, then starts the shards.
     ///
     /// # Errors
     /// See [`ServerError`].
     pub fn start(config: Config) -> Result<Self, ServerError> {
+        let start = Start::now();
+        let kept = (!config.ephemeral).then(|| Kept::open(&config, start.origin)).transpose()?;
         let listeners = bind_all(&config)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(|one| one.address).collect();
         for address in &addresses {
@@ -105,8 +115,10 @@ impl Server {
         let shards = config.shards.get() as u16;
         let control = Control::new(shards)?;
         let (events, incoming) = channel();
-        let mut server = Self { addresses, control, shards: Vec::new(), events, incoming };
-        let setups = server.setups(&config, listeners)?;
+        let (data_dir, logs) = kept.map(|kept| (kept.directory, kept.logs)).unzip();
+        let mut server =
+            Self { addresses, control, data_dir, shards: Vec::new(), events, incoming };
+        let setups = server.setups(&config, listeners, start, logs.unwrap_or_default())?;
         for (setup, placement) in setups.into_iter().zip(placements(config.shards.get())?) {
             let shard = start_shard(setup, placement, server.events.clone())?;
             server.shards.push(shard);
@@ -169,13 +181,19 @@ impl Server {
         Ok(())
     }
 
-    fn setups(&self, config: &Config, listeners: Vec<Listeners>) -> io::Result<Vec<ShardSetup>> {
+    fn setups(
+        &self,
+        config: &Config,
+        listeners: Vec<Listeners>,
+        start: Start,
+        logs: Vec<(LogSetup, RecoveredShard)>,
+    ) -> io::Result<Vec<ShardSetup>> {
+        let relaxed: Vec<_> = listeners.iter().map(|one| one.is_relaxed).collect();
         let mut sockets: Vec<_> =
             listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
-        let clock = Clock::start();
+        let mut logs = logs.into_iter();
         let connections = ConnectionCount::new(config.policy.limits.connections_max);
-        // Keys of std's hash maps are random and differ from process to process.
-        let seed = RandomState::new().hash_one(0);
+        let seed = self.data_dir.as_ref().map_or_else(random_seed, DataDir::seed);
         let secret = random()?;
         let shards = config.shards.get() as u16;
         let lanes = LaneEnds::matrix(shards).into_iter();
@@ -188,15 +206,68 @@ impl Server {
             ShardSetup {
                 broker: BrokerSetup { shard, shards, seed, secret, policy, trace },
                 listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
+                relaxed: relaxed.clone(),
                 lanes,
-                clock,
+                clock: start.clock,
                 connections: connections.clone(),
                 control: self.control.clone(),
+                storage: logs.next().and_then(|log| self.storage(shard, log, start.origin)),
                 report: Box::new(move |reached| drop(events.send(Event::Reached(reached)))),
             }
         };
         Ok(lanes.enumerate().map(setup).collect())
     }
+
+    fn storage(
+        &self,
+        shard: ShardId,
+        (log, recovered): (LogSetup, RecoveredShard),
+        time_origin: TimeOrigin,
+    ) -> Option<ShardStorage> {
+        let directory = self.data_dir.as_ref()?.log_directory();
+        let wake = self.control.wake(shard);
+        let disk = DiskSetup { directory, shard, segment_bytes: log.segment_bytes, wake };
+        Some(ShardStorage { log, recovered, disk, time_origin })
+    }
+}
+
+/// What was kept on disk.
+struct Kept {
+    directory: DataDir,
+    /// By shard, its log and what was in it.
+    logs: Vec<(LogSetup, RecoveredShard)>,
+}
+
+impl Kept {
+    fn open(config: &Config, origin: TimeOrigin) -> Result<Self, DataDirError> {
+        let shards = config.shards.get() as u16;
+        let layout = Layout { shards, bytes_max: config.storage_bytes_max };
+        let mut directory = DataDir::open(&config.data_dir, shards, random_seed())?;
+        let logs = directory.recover(layout, origin)?;
+        Ok(Self { directory, logs })
+    }
+}
+
+/// When the clock of the shards has started, by itself and by the time of day.
+#[derive(Clone, Copy)]
+struct Start {
+    clock: Clock,
+    origin: TimeOrigin,
+}
+
+impl Start {
+    fn now() -> Self {
+        // A clock before 1970 shows 1970.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = Clock::start(Time::from_millis(since_1970.as_millis() as u64));
+        // So that there is a time for all that was before, too.
+        Self { clock, origin: TimeOrigin(WallTime(0)) }
+    }
+}
+
+/// Keys of std's hash maps are random and differ from process to process.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// Bytes from the kernel's randomness, fit for keys.
@@ -266,7 +337,9 @@ fn bind_all(config: &Config) -> Result<Vec<Listeners>, ServerError> {
         return Err(ServerError::NoAddress);
     }
     let listen = |address| {
+        let is_relaxed = config.relaxed_listeners.contains(&address);
         shard::listen(address, config.shards.get())
+            .map(|listeners| Listeners { is_relaxed, ..listeners })
             .map_err(|source| ServerError::Listen { address, source })
     };
     addresses.into_iter().map(listen).collect()

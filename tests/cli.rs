@@ -68,7 +68,8 @@ fn help_teaches_and_version_is_told() {
         "RINGMQ_LIMITS_INFLIGHT_MAX=100",
         "limits.queue_bytes_max (default: 134217728)",
         "ringmq check ringmq.toml",
-        "keeps all state in memory",
+        "ringmq inspect ./data",
+        "durability (default: commit)",
     ] {
         assert!(help.contains(taught), "{taught:?} is missing in:\n{help}");
     }
@@ -278,8 +279,10 @@ fn a_closed_standard_error_is_no_reason_to_panic() {
 fn a_reader_of_the_log_that_stalls_stops_nothing() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let mut broker =
-        ringmq(&["-v", "-l", &address]).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut broker = ringmq(&["-v", "--ephemeral", "-l", &address])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut client = loop {
         match TcpStream::connect(&address) {
             Ok(client) => break client,

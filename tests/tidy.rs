@@ -9,26 +9,31 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 19] = [
     "base",
     "topic",
     "config",
     "codec",
     "message",
     "auth",
+    "storage",
     "session",
     "broker",
     "shard",
+    "data_dir",
     "server",
     "logging",
     "preflight",
     "passwd",
+    "inspect",
+    "repair",
     "cli",
     "main",
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 6] = ["shard", "server", "logging", "preflight", "passwd", "main"];
+const SHELL: [&str; 9] =
+    ["shard", "data_dir", "server", "logging", "preflight", "passwd", "inspect", "repair", "main"];
 
 /// What only the shell may name, and why.
 const SHELL_ONLY: [(&str, &str); 6] = [

@@ -47,7 +47,8 @@ impl Shell {
     pub(crate) fn open(&mut self, slot: u32) -> ConnId {
         let conn = ConnId { slot, generation: self.connections };
         self.connections += 1;
-        let origin = Origin { peer: ([127, 0, 0, 1], 1024).into(), is_local: true };
+        let peer = ([127, 0, 0, 1], 1024).into();
+        let origin = Origin { peer, is_local: true, is_relaxed: false };
         self.broker.open(NOW, conn, origin);
         conn
     }

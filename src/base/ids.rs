@@ -73,6 +73,20 @@ impl ShardSet {
         Self(self.0 | other.0)
     }
 
+    /// Every shard that is in both sets.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Adds a shard or takes it out.
+    pub fn set(&mut self, shard: ShardId, is_in: bool) {
+        if is_in {
+            self.insert(shard);
+        } else {
+            self.remove(shard);
+        }
+    }
+
     /// The shards in ascending order.
     pub fn iter(self) -> impl Iterator<Item = ShardId> {
         let mut rest = self.0;

@@ -66,6 +66,15 @@ pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!((OUTPUT_BYTES_HIGH as u64) < OUTPUT_BYTES_MAX);
 
+/// Messages and bytes waiting for one client that are held in memory, if the log has them: of further
+/// ones, and of all while the client is away, only the place in the log is kept. One message may pass it.
+pub const QUEUE_MEMORY_MESSAGES: usize = 512;
+/// See [`QUEUE_MEMORY_MESSAGES`].
+pub const QUEUE_MEMORY_BYTES: u64 = 256 * 1024;
+/// Bytes of the log that are read at once for such a queue, or to clean its oldest segment. A larger
+/// record is read whole.
+pub const LOG_READ_BYTES: u32 = 256 * 1024;
+
 /// Messages and bytes waiting for one lane above which publishers of the shard
 /// are not read from until the lane takes some. Replies between shards are
 /// exempt; each answers one message, so they are bounded by the lanes too.
@@ -128,3 +137,13 @@ pub const TRACE_MILLIS_MAX: u64 = 1_000;
 pub const SPARE_BUFFERS_MAX: usize = 256;
 /// See [`SPARE_BUFFERS_MAX`].
 pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of one record of a log with its frame. The largest are a message of
+/// [`REMAINING_LENGTH_MAX`] with all the sessions of a shard that it is for. A longer one is not read: it
+/// cannot have been written.
+pub const LOG_RECORD_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+const _: () = assert!(LOG_RECORD_BYTES_MAX > 2 * REMAINING_LENGTH_MAX);
+
+/// Deliveries of one session that a log may have between the first and the last that are needed: 3 GiB of
+/// what is kept in memory of them. A log that has more is damaged.
+pub const LOG_DELIVERIES_MAX: u64 = 256 * 1024 * 1024;

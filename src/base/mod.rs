@@ -4,9 +4,11 @@
 
 mod ids;
 pub mod limits;
+mod placement;
 mod qos;
 mod time;
 
 pub use ids::{ClientId, ConnId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
+pub use placement::home_of;
 pub use qos::QoS;
-pub use time::Time;
+pub use time::{Time, TimeOrigin, WallTime};

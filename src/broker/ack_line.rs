@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::{
     base::{PacketId, ShardId},
     codec::{PacketType, ReasonCode},
@@ -16,8 +18,23 @@ pub(super) struct PublishAck {
     pub(super) reason: ReasonCode,
 }
 
-/// What an acknowledgement waits for: that a shard has applied all messages
-/// of ours up to a stamp.
+/// What an acknowledgement waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Waits {
+    /// So many records of the log are to be on disk.
+    pub(super) commit: u64,
+    /// Other shards are to have taken what was sent to them.
+    pub(super) shards: SmallVec<[AppliedBy; 1]>,
+}
+
+impl Waits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.commit == 0 && self.shards.is_empty()
+    }
+}
+
+/// That a shard has taken all messages of ours up to a stamp: has applied them, and has in its log
+/// what is to be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AppliedBy {
     pub(super) shard: ShardId,
@@ -29,7 +46,7 @@ pub(super) struct AppliedBy {
 #[derive(Debug, Default)]
 pub(super) struct AckLine(Option<Box<VecDeque<Waiting>>>);
 
-type Waiting = (PublishAck, Option<AppliedBy>);
+type Waiting = (PublishAck, Waits);
 
 impl AckLine {
     /// Whether an acknowledgement that waits for nothing may leave at once.
@@ -37,15 +54,15 @@ impl AckLine {
         self.0.is_none()
     }
 
-    pub(super) fn push(&mut self, ack: PublishAck, waits_for: Option<AppliedBy>) {
-        self.0.get_or_insert_default().push_back((ack, waits_for));
+    pub(super) fn push(&mut self, ack: PublishAck, waits: Waits) {
+        self.0.get_or_insert_default().push_back((ack, waits));
     }
 
     /// The next acknowledgement whose wait is over.
-    pub(super) fn pop(&mut self, is_applied: impl Fn(AppliedBy) -> bool) -> Option<PublishAck> {
+    pub(super) fn pop(&mut self, is_over: impl Fn(&Waits) -> bool) -> Option<PublishAck> {
         let line = self.0.as_mut()?;
-        let (_, waits_for) = line.front()?;
-        if waits_for.is_some_and(|waits_for| !is_applied(waits_for)) {
+        let (_, waits) = line.front()?;
+        if !waits.is_empty() && !is_over(waits) {
             return None;
         }
         let (ack, _) = line.pop_front()?;
@@ -68,10 +85,10 @@ mod tests {
             reason: ReasonCode::Success,
         };
         let mut line = AckLine::default();
-        line.push(ack(1), Some(AppliedBy { shard: ShardId(1), stamp: 7 }));
-        line.push(ack(2), None);
-        assert_eq!(line.pop(|waits_for| waits_for.stamp <= 6), None);
-        assert_eq!(line.pop(|waits_for| waits_for.stamp <= 7), Some(ack(1)));
+        line.push(ack(1), Waits { commit: 7, ..Waits::default() });
+        line.push(ack(2), Waits::default());
+        assert_eq!(line.pop(|waits| waits.commit <= 6), None);
+        assert_eq!(line.pop(|waits| waits.commit <= 7), Some(ack(1)));
         assert_eq!(line.pop(|_| false), Some(ack(2)));
         assert!(line.is_empty());
     }

@@ -29,16 +29,35 @@ impl Broker {
         self.add_subscriptions(key, wishes);
     }
 
-    /// Has CONNACK, which is in the output already, leave when the session's
+    /// Has CONNACK, which is in the output already, leave when what it promises holds: what was put
+    /// into the log since it had so many records is on disk, and the session's automatic
     /// subscriptions are in force on every shard. A resumed session, too, may be
     /// so new that they are not: an earlier connection was lost before its CONNACK.
-    pub(super) fn hold_connack(&mut self, conn: ConnId, key: SessionKey) {
-        let stamp = self.peers.index_stamp();
-        if !self.peers.index_applied(stamp) {
+    pub(super) fn hold_connack(&mut self, conn: ConnId, key: SessionKey, records_before: u64) {
+        let has_rules = !self.policy.auto_subscribe.is_empty();
+        let stamp = if has_rules { self.peers.index_stamp() } else { 0 };
+        let commit = if self.appended() > records_before || self.has_just_ended(key) {
+            self.commit().commit
+        } else {
+            0
+        };
+        if commit > 0 || !self.peers.index_applied(stamp) {
             self.connections.hold(conn);
-            let answer = Answer::ConnAck { conn };
-            self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+            self.answer_later(PendingAnswer {
+                stamp,
+                commit,
+                key,
+                answer: Answer::ConnAck { conn },
+            });
         }
+    }
+
+    /// Whether an earlier session of the client may be back after a crash.
+    fn has_just_ended(&self, key: SessionKey) -> bool {
+        let (Some(durable), Some(session)) = (&self.durable, self.sessions.get(key)) else {
+            return false;
+        };
+        !durable.ended.is_empty() && durable.ended.contains_key(&session.client)
     }
 
     fn wishes_of_rules(&self, key: SessionKey, user: Option<&str>) -> Vec<Subscription> {
@@ -70,7 +89,11 @@ mod tests {
 
     fn connect(broker: &mut Broker, slot: u32, client: u8) -> ConnId {
         let conn = ConnId { slot, generation: 0 };
-        broker.open(NOW, conn, Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true });
+        broker.open(
+            NOW,
+            conn,
+            Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true, is_relaxed: false },
+        );
         let packet = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 1, client];
         broker.receive(NOW, conn, &packet);
         conn

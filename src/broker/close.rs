@@ -7,11 +7,12 @@ use crate::{
     base::{ConnId, SessionKey, Time},
     codec::{ConnAck, DecodeError, Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version},
     session::Session,
+    storage::Source,
     topic::{FilterError, Member},
 };
 
 use super::timers::Timer;
-use super::{Broker, Effect, Flow, connection::Connection, mesh::Mesh, packet_log};
+use super::{Broker, Effect, Flow, connection::Connection, mesh::Mesh, packet_log, publish::From};
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -116,21 +117,52 @@ impl Broker {
     pub(super) fn close(&mut self, conn: ConnId, cause: Cause) -> Flow {
         let Some(mut connection) = self.forget(conn) else { return Flow::Gone };
         self.log_end(&connection, &cause);
-        self.append_farewell(&mut connection, &cause);
+        if connection.is_held {
+            // What CONNACK promises may not hold yet, and nothing comes before that (MQTT-3.14.0-1).
+            connection.output.clear();
+        } else {
+            self.append_farewell(&mut connection, &cause);
+        }
         if connection.paused.claims {
             self.withdraw_claims(conn);
         }
         let Connection { session, output, input, .. } = *connection;
         self.connections.recycle(input);
+        let records_before = self.appended();
         if let Cause::NetworkLost(_) = cause {
             self.connections.recycle(output);
-        } else {
+        } else if !session.is_some_and(|key| self.is_durable(key)) {
             self.effects.push_back(Effect::Close { conn, last: output });
+        } else {
+            self.closing.push_back((u64::MAX, conn, output));
         }
         if let Some(key) = session {
             self.session_disconnected(key, &cause);
         }
+        self.close_once_on_disk(conn, records_before);
         Flow::Gone
+    }
+
+    /// Who sees the end of a connection sees it on disk what became of the session.
+    fn close_once_on_disk(&mut self, conn: ConnId, records_before: u64) {
+        let commit = match self.appended() > records_before {
+            true => self.commit().commit,
+            false => 0,
+        };
+        if let Some(last) = self.closing.iter_mut().rev().find(|(_, closing, _)| *closing == conn) {
+            last.0 = commit;
+        }
+        self.finish_closing();
+    }
+
+    /// Has the shell close connections, as far as what that tells is on disk.
+    pub(super) fn finish_closing(&mut self) {
+        let committed = self.committed();
+        while self.closing.front().is_some_and(|(commit, ..)| *commit <= committed)
+            && let Some((_, conn, last)) = self.closing.pop_front()
+        {
+            self.effects.push_back(Effect::Close { conn, last });
+        }
     }
 
     /// Takes a connection out of all tables; the shell decides what becomes of it.
@@ -170,7 +202,11 @@ impl Broker {
     pub(super) fn connection_timer(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.timer_at = None;
-        if connection.paused.lanes || connection.paused.claims {
+        if connection.paused.lanes
+            || connection.paused.claims
+            || connection.paused.refill
+            || connection.paused.farewell
+        {
             // Not read from for a reason that is ours, so its silence says nothing.
             connection.last_packet_at = self.now;
         }
@@ -200,6 +236,7 @@ impl Broker {
         let will_is_due = session.will.as_ref().and_then(|will| will.due_at);
         if will_is_due.is_some_and(|at| at <= self.now) {
             self.publish_will(key);
+            self.log_detached(key);
         }
         self.set_session_timer(key);
     }
@@ -209,11 +246,16 @@ impl Broker {
     pub(super) fn end_session(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         // First, lest a shared subscription gives the will to whose it is.
-        for filter in std::mem::take(&mut session.subscriptions).iter() {
+        let subscriptions = std::mem::take(&mut session.subscriptions);
+        if let (Some(durable), true) = (&mut self.durable, session.durable.is_some()) {
+            durable.subscriptions -= subscriptions.len() as u64;
+        }
+        for filter in subscriptions.iter() {
             self.remove_subscription(key, filter);
         }
         self.publish_will(key);
         let Some(mut session) = self.sessions.remove(key) else { return };
+        self.log_ended(&session);
         self.timers.set(Timer::Session(key), &mut session.timer_at, None);
     }
 
@@ -237,13 +279,18 @@ impl Broker {
         }
         session.expires_at = (session.expiry_secs < u32::MAX)
             .then(|| self.now.plus_secs(u64::from(session.expiry_secs)));
+        if session.durable.is_some() {
+            session.outbox.park();
+        }
         let will_at = session.will.as_ref().and_then(|will| will.due_at);
+        self.log_detached(key);
         // After a take-over the new connection speaks for the session.
         if !matches!(cause, Cause::TakenOver { .. }) {
             self.announce_online(key, false);
         }
         if will_at.is_some_and(|at| at <= self.now) {
             self.publish_will(key);
+            self.log_detached(key);
         }
         self.set_session_timer(key);
     }
@@ -265,7 +312,8 @@ impl Broker {
             topic = %message.topic,
             "Publishing will"
         );
-        self.dispatch(key, message, will.message_expiry_secs);
+        let source = session.durable.map(|durable| Source::Will(durable.number));
+        self.dispatch(key, message, will.message_expiry_secs, From { source, conn: None });
     }
 
     /// The last packet for the client. A CONNACK that refuses, or a DISCONNECT,
@@ -344,7 +392,8 @@ fn settle_will(session: &mut Session, cause: &Cause, now: Time) {
         Cause::TakenOver { clean_start } => {
             !clean_start && session.expiry_secs > 0 && will.delay_secs > 0
         }
-        Cause::Shutdown => true,
+        // A delayed one is due when the server is back, unless its client is back first.
+        Cause::Shutdown => session.durable.is_none() || will.delay_secs == 0,
         // Was never accepted, so there is no loss to tell of.
         Cause::ConnAckTooLarge => true,
         _ => false,

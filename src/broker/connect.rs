@@ -115,15 +115,25 @@ impl Broker {
             return self.refuse(conn, reason, "sessions_max reached");
         }
         let was_online = known.is_some_and(|session| session.conn.is_some());
+        let expiry_secs = self.granted_expiry(properties.session_expiry_secs);
+        if known.is_none() && expiry_secs > 0 && self.log_refuses() {
+            return self.refuse(
+                conn,
+                ReasonCode::QuotaExceeded,
+                "the session cannot be kept on disk",
+            );
+        }
+        let records_before = self.appended();
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
             session_present,
             keep_alive_secs: self.granted_keep_alive(connect),
-            session_expiry_secs: self.granted_expiry(properties.session_expiry_secs),
+            session_expiry_secs: expiry_secs,
             assigned: assigned.then_some(client),
             proven,
         };
         self.settle(conn, key, connect, &properties, &granted);
+        self.log_connected(key, !granted.session_present);
         self.send_connack(conn, key, connect, &properties, &granted);
         if !self.is_settled(conn) {
             // CONNACK was too large for the client: a session that it never saw must not be
@@ -137,13 +147,19 @@ impl Broker {
         if !was_online {
             self.announce_online(key, true);
         }
-        if !self.policy.auto_subscribe.is_empty() {
-            if !granted.session_present {
+        if !granted.session_present {
+            if !self.policy.auto_subscribe.is_empty() {
                 self.auto_subscribe(key, user_name(connect, granted.proven.as_ref()));
             }
-            self.hold_connack(conn, key);
+            self.log_begun(key);
         }
+        self.hold_connack(conn, key, records_before);
         self.pump(key);
+        if self.sessions.get(key).is_some_and(|session| !session.outbox.parked().is_empty())
+            && let Some(connection) = self.connections.get_mut(conn)
+        {
+            connection.paused.refill = true;
+        }
         Flow::Continue
     }
 

@@ -23,6 +23,8 @@ pub struct Origin {
     pub peer: SocketAddr,
     /// Whether it connected to a loopback address of this machine.
     pub is_local: bool,
+    /// Whether its publications are acknowledged before they are on disk: its listener says so.
+    pub is_relaxed: bool,
 }
 
 /// One network connection.
@@ -47,7 +49,7 @@ pub(super) struct Connection {
     /// Whether it is listed in [`Connections::dirty`].
     pub(super) is_dirty: bool,
     /// Whether its output stays here until [`Connections::release`].
-    is_held: bool,
+    pub(super) is_held: bool,
     /// Whether it goes on with a session that an earlier connection served.
     pub(super) is_resumption: bool,
     /// Whether CONNECT asked for a Session Expiry Interval above 0.
@@ -84,11 +86,15 @@ pub(super) struct Pause {
     pub(super) replies: bool,
     /// Another shard decides about an exclusive subscription that it asked for.
     pub(super) claims: bool,
+    /// The first of what waits for it is being read from the log, and is to come before any reply.
+    pub(super) refill: bool,
+    /// DISCONNECT has come, and acknowledgements that wait are to leave before it counts.
+    pub(super) farewell: bool,
 }
 
 impl Pause {
     pub(super) const fn any(self) -> bool {
-        self.lanes || self.replies || self.claims
+        self.lanes || self.replies || self.claims || self.refill || self.farewell
     }
 }
 
@@ -119,6 +125,11 @@ impl Connection {
             wants_problems: true,
             ack_line: AckLine::default(),
         }
+    }
+
+    /// Whether its output stays here for now.
+    pub(super) const fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// Bytes on their way to the client that the kernel has not taken yet.

@@ -32,11 +32,13 @@ pub enum DropReason {
     RequestUnregistered,
     /// A request for retained messages with a payload.
     RequestPayload,
+    /// The log has no room for it, the disk refuses it, or does not give it back.
+    Storage,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::QueueMessages,
         Self::QueueBytes,
         Self::SlowConsumer,
@@ -49,6 +51,7 @@ impl DropReason {
         Self::DelayedFull,
         Self::RequestUnregistered,
         Self::RequestPayload,
+        Self::Storage,
     ];
 
     /// Its name in logs and counters.
@@ -66,6 +69,7 @@ impl DropReason {
             Self::DelayedFull => "delayed_max",
             Self::RequestUnregistered => "request_unregistered",
             Self::RequestPayload => "request_payload",
+            Self::Storage => "storage",
         }
     }
 }

@@ -6,13 +6,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    base::{ClientId, SessionKey, Time, limits},
+    base::{ClientId, QoS, SessionKey, Time, limits},
     codec::ReasonCode,
     message::{Message, Publication},
+    storage::{DelayedRecord, Hold, Record, RecoveredDelayed, Source},
     topic::TopicName,
 };
 
-use super::{Broker, DropReason, route::Lazy};
+use super::{Broker, DropReason, ack_line::Waits, publish::From, route::Lazy};
 
 /// The delayed publications of one shard.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Delayed {
 struct Waiting {
     publication: Arc<Publication>,
     publisher: Publisher,
+    /// What it keeps of the log, if it is there.
+    hold: Option<Hold>,
 }
 
 /// Who has published. Its own subscriptions may not want it (No Local), also if they are of a later
@@ -50,17 +53,51 @@ impl Delayed {
         self.waiting.first_key_value().map(|((due_at, _), _)| *due_at)
     }
 
-    fn add(&mut self, due_at: Time, publication: Arc<Publication>, publisher: Publisher) {
+    fn add(&mut self, due_at: Time, waiting: Waiting) {
         self.arrivals += 1;
-        self.bytes += publication.size() as u64;
-        self.waiting.insert((due_at, self.arrivals), Waiting { publication, publisher });
+        self.insert(due_at, self.arrivals, waiting);
     }
 
-    fn pop_due(&mut self, now: Time) -> Option<Waiting> {
+    fn insert(&mut self, due_at: Time, number: u64, waiting: Waiting) {
+        self.bytes += waiting.publication.size() as u64;
+        self.waiting.insert((due_at, number), waiting);
+    }
+
+    fn pop_due(&mut self, now: Time) -> Option<(u64, Waiting)> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= now)?;
+        let number = first.key().1;
         let waiting = first.remove();
         self.bytes -= waiting.publication.size() as u64;
-        Some(waiting)
+        Some((number, waiting))
+    }
+
+    /// The number that the last one got.
+    pub(super) const fn last_number(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// Those that come get higher numbers than this one.
+    pub(super) fn count_from(&mut self, number: u64) {
+        self.arrivals = self.arrivals.max(number);
+    }
+
+    /// Adds one that a restart has found.
+    pub(super) fn restore(&mut self, due_at: Time, found: RecoveredDelayed) {
+        let RecoveredDelayed { number, client, publication, hold, .. } = found;
+        let session = SessionKey { slot: u32::MAX, generation: u32::MAX };
+        let publisher = Publisher { session, client };
+        self.count_from(number);
+        self.insert(due_at, number, Waiting { publication, publisher, hold: Some(hold) });
+    }
+
+    /// What one keeps of the log.
+    pub(super) fn hold(&self, due_at: Time, number: u64) -> Option<Hold> {
+        self.waiting.get(&(due_at, number))?.hold
+    }
+
+    /// One stands elsewhere in the log now. Returns what it kept before.
+    pub(super) fn relocate(&mut self, due_at: Time, number: u64, hold: Hold) -> Option<Hold> {
+        self.waiting.get_mut(&(due_at, number))?.hold.replace(hold)
     }
 }
 
@@ -71,23 +108,42 @@ impl Broker {
         &mut self,
         publisher: SessionKey,
         message: Message<'_>,
-        secs: u32,
-        expiry_secs: Option<u32>,
-    ) -> ReasonCode {
+        (secs, expiry_secs): (u32, Option<u32>),
+        from: From,
+    ) -> (ReasonCode, Waits) {
         let limits = &self.policy.limits;
         let bytes = self.delayed.bytes + message.size() as u64;
         let is_full = self.delayed.len() as u64 >= self.even_part(limits.delayed_messages_max)
             || bytes > self.even_part(limits.delayed_bytes_max);
         if is_full {
             self.count_session_drop(publisher, DropReason::DelayedFull, message.qos);
-            return ReasonCode::QuotaExceeded;
+            return (ReasonCode::QuotaExceeded, Waits::default());
+        }
+        let is_logged = message.qos > QoS::AtMostOnce && self.durable.is_some();
+        if is_logged && self.log_refuses() && from.conn.is_some() {
+            self.count_session_drop(publisher, DropReason::Storage, message.qos);
+            return (ReasonCode::QuotaExceeded, Waits::default());
         }
         let due_at = self.now.plus_secs(u64::from(secs));
         let expires_at = expiry_secs.map(|secs| due_at.plus_secs(u64::from(secs)));
         let publication = Publication::new(&Message { expires_at, ..message });
         let client = self.sessions.get(publisher).map(|session| session.client.clone());
-        self.delayed.add(due_at, publication, Publisher { session: publisher, client });
-        ReasonCode::Success
+        let mut waits = Waits::default();
+        let hold = if is_logged {
+            let hold = self.log_delayed(due_at, &publication, client.as_ref(), from.source);
+            if let Some(source) = from.source {
+                self.note_logged(publisher, source);
+            }
+            if !self.is_relaxed(publication.message().topic, from.conn) {
+                waits = self.commit();
+            }
+            hold
+        } else {
+            None
+        };
+        let publisher = Publisher { session: publisher, client };
+        self.delayed.add(due_at, Waiting { publication, publisher, hold });
+        (ReasonCode::Success, waits)
     }
 
     /// Publishes some of what is due, as long as the lanes to other shards have room.
@@ -97,10 +153,45 @@ impl Broker {
                 return;
             }
             let Some(due) = self.delayed.pop_due(self.now) else { return };
-            let Publisher { session, client } = due.publisher;
+            let (number, Waiting { publication, publisher, hold }) = due;
+            let Publisher { session, client } = publisher;
             let now_there = client.and_then(|client| self.sessions.find(client.as_str()));
-            self.take_over(now_there.unwrap_or(session), Lazy::kept(&due.publication));
+            let source = hold.map(|_| Source::Delayed(number));
+            let from = From { source, conn: None };
+            self.take_over(now_there.unwrap_or(session), Lazy::kept(&publication), from);
+            if hold.is_some() {
+                // An intake says so too, if there was one.
+                self.append(&Record::DelayedDone { number });
+                self.release_hold(hold);
+            }
         }
+    }
+
+    fn log_delayed(
+        &mut self,
+        due_at: Time,
+        publication: &Publication,
+        client: Option<&ClientId>,
+        source: Option<Source>,
+    ) -> Option<Hold> {
+        let number = self.delayed.last_number() + 1;
+        let durable = self.durable.as_mut()?;
+        let (publisher, will_of) = match source {
+            Some(Source::Publisher(session, packet_id)) => (Some((session, packet_id)), None),
+            Some(Source::Will(session)) => (None, Some(session)),
+            _ => (None, None),
+        };
+        let record = Record::Delayed(DelayedRecord {
+            number,
+            due_at: durable.origin.wall(due_at),
+            client: client.map(ClientId::as_str),
+            publisher,
+            will_of,
+            message: durable.message(&publication.message()),
+        });
+        let hold = durable.append(self.now, self.policy.durability.relaxed_millis_max, &record);
+        durable.log.hold(hold);
+        Some(hold)
     }
 
     /// When [`publish_due`](Self::publish_due) has something to do.
@@ -169,7 +260,9 @@ mod tests {
         let mut broker = Broker::new(setup);
         broker.index.add_shard(&TopicFilter::parse("t").unwrap(), other);
         for _ in 0..limits::LANE_MESSAGES_MAX + OVER {
-            assert_eq!(broker.delay(PUBLISHER, message(b"x"), 1, None), ReasonCode::Success);
+            let from = From { source: None, conn: None };
+            let (reason, _) = broker.delay(PUBLISHER, message(b"x"), (1, None), from);
+            assert_eq!(reason, ReasonCode::Success);
         }
         let due = Time::from_millis(1000);
         assert_eq!(broker.next_deadline(), Some(due));
@@ -194,13 +287,15 @@ mod tests {
         assert_eq!(delayed.next_due(), None);
         for (millis, payload) in [(20, b"c"), (10, b"a"), (20, b"d"), (10, b"b"), (30, b"e")] {
             let publisher = Publisher { session: PUBLISHER, client: None };
-            delayed.add(Time::from_millis(millis), Publication::new(&message(payload)), publisher);
+            let publication = Publication::new(&message(payload));
+            let waiting = Waiting { publication, publisher, hold: None };
+            delayed.add(Time::from_millis(millis), waiting);
         }
         assert_eq!((delayed.len(), delayed.bytes), (5, 10));
         let mut seen = Vec::new();
         for (now, expected) in [(9, &b""[..]), (10, b"ab"), (29, b"abcd"), (31, b"abcde")] {
             while let Some(due) = delayed.pop_due(Time::from_millis(now)) {
-                seen.extend_from_slice(due.publication.message().payload);
+                seen.extend_from_slice(due.1.publication.message().payload);
             }
             assert_eq!(seen, expected, "at {now}");
         }

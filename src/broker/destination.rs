@@ -16,8 +16,9 @@ use crate::{
 
 use super::{
     Broker, DropReason,
-    ack_line::AppliedBy,
+    ack_line::Waits,
     delayed::{Malformed, split_delay},
+    publish::From,
     route::Lazy,
 };
 
@@ -53,7 +54,7 @@ impl Refusal {
     }
 }
 
-impl From<Malformed> for Refusal {
+impl std::convert::From<Malformed> for Refusal {
     fn from(_: Malformed) -> Self {
         Self::Invalid
     }
@@ -67,22 +68,24 @@ impl Broker {
         key: SessionKey,
         message: Message<'_>,
         expiry_secs: Option<u32>,
-    ) -> (ReasonCode, Option<AppliedBy>) {
+        from: From,
+    ) -> (ReasonCode, Waits) {
         if self.policy.rewrite.is_empty() && !message.topic.is_system() {
-            return self.publish_now(key, message, expiry_secs);
+            return self.publish_now(key, message, expiry_secs, from);
         }
         let mut buffer = mem::take(&mut self.rewritten);
         let names = self.client_names(key);
         let outcome = match destination(&self.policy, names, message.topic, &mut buffer) {
             Ok(Destination { topic, delay_secs: None }) => {
-                self.publish_now(key, Message { topic, ..message }, expiry_secs)
+                self.publish_now(key, Message { topic, ..message }, expiry_secs, from)
             }
             Ok(Destination { topic, delay_secs: Some(secs) }) => {
-                (self.delay(key, Message { topic, ..message }, secs, expiry_secs), None)
+                let message = Message { topic, ..message };
+                self.delay(key, message, (secs, expiry_secs), from)
             }
             Err(refusal) => {
                 self.count_session_drop(key, refusal.drop_reason(), message.qos);
-                (refusal.reason(), None)
+                (refusal.reason(), Waits::default())
             }
         };
         self.rewritten = buffer;
@@ -134,9 +137,10 @@ impl Broker {
         key: SessionKey,
         message: Message<'_>,
         expiry_secs: Option<u32>,
-    ) -> (ReasonCode, Option<AppliedBy>) {
+        from: From,
+    ) -> (ReasonCode, Waits) {
         let expires_at = expiry_secs.map(|secs| self.now.plus_secs(u64::from(secs)));
-        self.take_over(key, Lazy::new(Message { expires_at, ..message }))
+        self.take_over(key, Lazy::new(Message { expires_at, ..message }), from)
     }
 
     fn client_names(&self, key: SessionKey) -> ClientNames<'_> {

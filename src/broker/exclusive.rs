@@ -112,6 +112,20 @@ impl Broker {
         }
     }
 
+    /// A session that was restored had this filter, and has it again.
+    pub(super) fn claim_again(&mut self, key: SessionKey, filter: &TopicFilter) {
+        let decider = self.place(filter.as_str());
+        let filter = filter.clone();
+        if decider == self.shard {
+            self.exclusives.take(filter, Member { shard: self.shard, session: key });
+        } else {
+            // The verdict finds nobody who waits for it: nobody else had the filter.
+            let conn = ConnId { slot: u32::MAX, generation: u32::MAX };
+            let claim = Claim { filter, session: key, conn, wish: 0 };
+            self.peers.send(decider, Mesh::Claim(claim));
+        }
+    }
+
     pub(super) fn decide_claim(&mut self, from: ShardId, claim: Claim) {
         let Claim { filter, session, conn, wish } = claim;
         let is_granted = self.exclusives.take(filter, Member { shard: from, session });

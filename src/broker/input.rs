@@ -3,7 +3,7 @@
 
 use crate::{
     base::{ConnId, SessionKey, limits},
-    codec::{self, Frame, Packet, ReasonCode, next_frame},
+    codec::{self, Frame, Packet, PacketType, ReasonCode, next_frame},
 };
 
 use super::{Broker, Effect, Flow, close::Cause, packet_log};
@@ -31,6 +31,14 @@ impl Broker {
             let rest = &bytes[used..];
             let flow = match next_frame(rest, packet_bytes_max) {
                 Ok(None) => return used,
+                Ok(Some(frame))
+                    if frame.packet_type() == Some(PacketType::Disconnect)
+                        && (!connection.ack_line.is_empty() || connection.is_held()) =>
+                {
+                    connection.paused.farewell = true;
+                    self.effects.push_back(Effect::PauseReading { conn });
+                    return used;
+                }
                 Ok(Some(frame)) => {
                     used += frame.len;
                     self.packet(conn, &frame, rest)

@@ -17,7 +17,7 @@ use super::{
     trace::TraceStart,
 };
 use crate::{
-    base::{RetainId, SessionKey, ShardId, Time, limits},
+    base::{RetainId, SessionKey, ShardId, ShardSet, Time, limits},
     message::Publication,
     topic::{Cursor, Member, SubscriptionOptions, TopicFilter},
 };
@@ -43,6 +43,7 @@ pub(super) enum Mesh {
         /// Hash of the member's client.
         identity: u64,
         options: SubscriptionOptions,
+        online: bool,
         stamp: u64,
     },
     /// A session of the sender has left a shared subscription.
@@ -58,10 +59,15 @@ pub(super) enum Mesh {
     /// retained message that it took before them has reached its home. It has routed
     /// those up to the stamp `routed`: what the receiver was to get of them, it has.
     IndexApplied { stamp: u64, routed: u64 },
-    /// A retained message for a topic whose home is the receiver.
-    Retain(Stored),
+    /// A retained message for a topic whose home is the receiver. Confirmed with
+    /// [`Mesh::RetainApplied`] and [`Mesh::Taken`].
+    Retain { message: Stored, stamp: u64 },
     /// All retained messages up to this stamp are stored at the sender.
     RetainApplied { stamp: u64 },
+    /// What the receiver has sent up to this stamp, the sender has in its log as far as it is to be.
+    Taken { stamp: u64 },
+    /// What the sender keeps on disk.
+    Storage { storage: PeerStorage, stamp: u64 },
     /// A subscriber of the sender wants a page of retained messages.
     RetainedQuery(RetainedQuery),
     /// The page.
@@ -80,8 +86,15 @@ pub(super) struct Forward {
     pub(super) publication: Arc<Publication>,
     /// Which one it is, if it has RETAIN and the sender is its publisher's shard.
     pub(super) retain_id: Option<RetainId>,
+    /// Confirmed with [`Mesh::Taken`], if so.
+    pub(super) stamp: Option<u64>,
+    /// The intake that it comes from.
+    pub(super) origin: Option<(ShardId, u64)>,
     /// Whether the receiver matches it against its ordinary subscriptions.
     pub(super) ordinary: bool,
+    /// Whether the receiver is its topic's home and is to retain it. Confirmed with
+    /// [`Mesh::RetainApplied`], too.
+    pub(super) keeps: bool,
     /// Members of shared subscriptions that were chosen for it.
     pub(super) shared: SmallVec<[ChosenMember; 1]>,
 }
@@ -95,6 +108,15 @@ pub(super) struct ChosenMember {
     pub(super) hash: u64,
     /// How often the message was passed on already.
     pub(super) hops: u8,
+}
+
+/// What a shard tells the others of its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct PeerStorage {
+    /// It has subscriptions of sessions that outlive the process.
+    pub(super) is_durable: bool,
+    /// It can take no more for them.
+    pub(super) refuses: bool,
 }
 
 #[derive(Debug)]
@@ -130,6 +152,10 @@ pub(super) struct Peers {
     index_stamp: u64,
     /// Retained messages that peers have not confirmed, oldest first.
     unconfirmed_retains: VecDeque<AppliedBy>,
+    /// Shards with [`PeerStorage::is_durable`].
+    durable: ShardSet,
+    /// Shards with [`PeerStorage::refuses`].
+    refusing: ShardSet,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +170,11 @@ struct Lane {
     retains_passed: u64,
     /// Those of them whose home is here are stored, up to this stamp.
     retains_stored: u64,
+    /// The peer has taken what we sent up to this stamp.
+    taken: u64,
+    /// What the peer has sent, by stamp, and how many of our records are to be on disk before that
+    /// is taken.
+    to_take: VecDeque<(u64, u64)>,
     /// Index changes of the peer, by stamp, that we applied and confirm once
     /// our retained messages up to the second stamp are stored.
     to_confirm: VecDeque<(u64, u64)>,
@@ -165,6 +196,8 @@ impl Peers {
             stamp: 0,
             index_stamp: 0,
             unconfirmed_retains: VecDeque::new(),
+            durable: ShardSet::EMPTY,
+            refusing: ShardSet::EMPTY,
         }
     }
 
@@ -189,7 +222,7 @@ impl Peers {
         let was_full = lane.is_full();
         lane.waiting_bytes += match &message {
             Mesh::Publish(Forward { publication, .. })
-            | Mesh::Retain(Stored { publication, .. }) => publication.size(),
+            | Mesh::Retain { message: Stored { publication, .. }, .. } => publication.size(),
             Mesh::Loads(loads) => size_of_val(&**loads),
             _ => 0,
         };
@@ -230,9 +263,16 @@ impl Peers {
 
     /// Sends a retained message to its home; tells what its acknowledgement waits for.
     pub(super) fn send_retain(&mut self, to: ShardId, message: Stored) -> AppliedBy {
-        let waits_for = AppliedBy { shard: to, stamp: message.id.stamp.get() };
+        // Not that of its name: what was sent live has a later one, and stamps grow along a lane.
+        let waits_for = self.next_retain(to);
+        self.send(to, Mesh::Retain { message, stamp: waits_for.stamp });
+        waits_for
+    }
+
+    /// A retained message is about to be sent to its home; tells how it is confirmed.
+    pub(super) fn next_retain(&mut self, to: ShardId) -> AppliedBy {
+        let waits_for = AppliedBy { shard: to, stamp: self.next_stamp() };
         self.unconfirmed_retains.push_back(waits_for);
-        self.send(to, Mesh::Retain(message));
         waits_for
     }
 
@@ -267,9 +307,69 @@ impl Peers {
         self.others().all(|shard| self.lanes[shard.index()].index_applied >= stamp)
     }
 
-    /// Whether that peer has stored our retained messages up to that stamp.
-    pub(super) fn retain_applied(&self, waits_for: AppliedBy) -> bool {
+    /// Whether that peer has taken what we sent up to that stamp.
+    pub(super) fn has_taken(&self, waits_for: AppliedBy) -> bool {
+        self.lanes[waits_for.shard.index()].taken >= waits_for.stamp
+    }
+
+    /// Stamp of a publication that the receiver is to confirm.
+    pub(super) const fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    /// Of these shards, the ones that keep something on disk.
+    pub(super) fn durable_of(&self, shards: ShardSet) -> ShardSet {
+        shards.intersection(self.durable)
+    }
+
+    /// Whether any other shard keeps something on disk.
+    pub(super) const fn any_durable(&self) -> bool {
+        !self.durable.is_empty()
+    }
+
+    /// Whether any other shard can take no more.
+    pub(super) const fn any_refusing(&self) -> bool {
+        !self.refusing.is_empty()
+    }
+
+    /// Whether one of these shards can take no more.
+    pub(super) fn any_refuses(&self, shards: ShardSet) -> bool {
+        !shards.intersection(self.refusing).is_empty()
+    }
+
+    /// The peer has sent something that is taken when so many of our records are on disk.
+    pub(super) fn confirm_after(&mut self, from: ShardId, stamp: u64, commit: u64) {
+        let line = &mut self.lanes[from.index()].to_take;
+        // In the order of the lane: what is behind one that waits waits too.
+        let commit = line.back().map_or(commit, |(_, before)| commit.max(*before));
+        line.push_back((stamp, commit));
+    }
+
+    /// Tells the peers what is taken, now that so many of our records are on disk.
+    pub(super) fn confirm_taken(&mut self, committed: u64) {
+        for shard in self.others() {
+            let line = &mut self.lanes[shard.index()].to_take;
+            let mut taken = None;
+            while let Some((stamp, commit)) = line.front().copied()
+                && commit <= committed
+            {
+                taken = Some(stamp);
+                line.pop_front();
+            }
+            if let Some(stamp) = taken {
+                self.send(shard, Mesh::Taken { stamp });
+            }
+        }
+    }
+
+    fn retain_applied(&self, waits_for: AppliedBy) -> bool {
         self.lanes[waits_for.shard.index()].retain_applied >= waits_for.stamp
+    }
+
+    fn note_storage(&mut self, of: ShardId, storage: PeerStorage) {
+        self.durable.set(of, storage.is_durable);
+        self.refusing.set(of, storage.refuses);
     }
 
     pub(super) fn is_waiting(&self, to: ShardId) -> bool {
@@ -337,7 +437,13 @@ impl Broker {
         let mut stored = None;
         for MeshMessage(message) in batch {
             match message {
-                Mesh::Publish(forward) => self.receive_forward(forward),
+                Mesh::Publish(forward) => {
+                    if let (true, Some(id)) = (forward.keeps, forward.retain_id) {
+                        self.peers.note_stored(from, id.stamp.get());
+                        stored = forward.stamp;
+                    }
+                    self.receive_forward(from, forward);
+                }
                 Mesh::Traced(start) => {
                     if let Some(tracer) = &mut self.tracer {
                         tracer.announced(start);
@@ -348,9 +454,9 @@ impl Broker {
                     self.peers.applied_change(from, stamp);
                 }
                 Mesh::Unsubscribed { filter } => self.index.remove_shard(&filter, from),
-                Mesh::Joined { filter, member, identity, options, stamp } => {
+                Mesh::Joined { filter, member, identity, options, online, stamp } => {
                     let member = Member { shard: from, session: member };
-                    self.index.join(&filter, member, identity, options, true);
+                    self.index.join(&filter, member, identity, options, online);
                     self.peers.applied_change(from, stamp);
                 }
                 Mesh::Left { filter, member } => {
@@ -366,15 +472,22 @@ impl Broker {
                     self.peers.note_index_applied(from, stamp, routed);
                     self.release_answers();
                 }
-                Mesh::Retain(message) => {
-                    let stamp = message.id.stamp.get();
-                    self.store_retained(message);
-                    self.peers.note_stored(from, stamp);
+                Mesh::Retain { message, stamp } => {
+                    self.peers.note_stored(from, message.id.stamp.get());
+                    let commit = self.receive_retained(message);
+                    self.peers.confirm_after(from, stamp, commit);
                     stored = Some(stamp);
                 }
                 Mesh::RetainApplied { stamp } => {
                     self.peers.note_retain_applied(from, stamp);
-                    self.release_publish_acks();
+                }
+                Mesh::Taken { stamp } => {
+                    self.peers.lanes[from.index()].taken = stamp;
+                    self.after_taken();
+                }
+                Mesh::Storage { storage, stamp } => {
+                    self.peers.note_storage(from, storage);
+                    self.peers.applied_change(from, stamp);
                 }
                 Mesh::RetainedQuery(query) => self.answer_retained_query(from, query),
                 Mesh::RetainedPage(page) => self.receive_retained_page(page),
@@ -388,6 +501,7 @@ impl Broker {
         if let Some(stamp) = stored {
             self.peers.send(from, Mesh::RetainApplied { stamp });
         }
+        self.peers.confirm_taken(self.committed());
     }
 }
 
@@ -409,7 +523,7 @@ mod tests {
 
     fn retain(peers: &mut Peers, home: ShardId) -> AppliedBy {
         let id = peers.next_retain_id().unwrap();
-        peers.send_retain(home, Stored { publication: publication(), id })
+        peers.send_retain(home, Stored { publication: publication(), id, hold: None })
     }
 
     /// Stamps of the confirmations that wait for a lane.
@@ -458,7 +572,10 @@ mod tests {
         let forward = || Forward {
             publication: message.clone(),
             retain_id: None,
+            stamp: None,
+            origin: None,
             ordinary: true,
+            keeps: false,
             shared: SmallVec::new(),
         };
         peers.lanes[1].waiting_bytes = limits::LANE_BYTES_MAX - 1;

@@ -8,20 +8,28 @@
 mod ack_line;
 mod authenticate;
 mod auto_subscribe;
+mod clean;
 mod close;
 mod connect;
 mod connection;
 mod counters;
 mod delayed;
+mod deliver;
 mod destination;
+mod durable;
 mod exclusive;
 mod input;
+mod intake;
+mod log_publication;
 mod mesh;
 mod packet_log;
 mod publish;
+mod read_back;
 mod request;
+mod restore;
 mod retain;
 mod route;
+mod session_log;
 mod sessions;
 mod share;
 mod subscribe;
@@ -36,6 +44,7 @@ use ahash::RandomState;
 
 pub use connection::Origin;
 pub use counters::{Counters, DropReason, Summary};
+pub use durable::LogRead;
 pub use mesh::MeshMessage;
 pub use trace::{Stage, Trace, TraceId, TraceSetup, Tracer};
 
@@ -43,10 +52,11 @@ use self::{
     close::Cause,
     connection::Connections,
     delayed::Delayed,
+    deliver::WireForm,
+    durable::Durable,
     exclusive::Exclusives,
     mesh::Peers,
     retain::Stored,
-    route::WireForm,
     sessions::Sessions,
     subscribe::PendingAnswer,
     sweep::Sweep,
@@ -54,9 +64,10 @@ use self::{
 };
 use crate::{
     auth::scram,
-    base::{ConnId, SessionKey, ShardId, Time, limits},
+    base::{ConnId, SessionKey, ShardId, Time, home_of, limits},
     codec::Packet,
     config::Policy,
+    storage::Target,
     topic::{Index, Matches, Retained},
 };
 
@@ -67,7 +78,7 @@ pub struct BrokerSetup {
     pub shard: ShardId,
     /// How many there are.
     pub shards: u16,
-    /// Seed of all hashes and assigned names, the same on every shard.
+    /// Seed of all hashes, assigned names and of where clients and topics live, the same on every shard.
     pub seed: u64,
     /// What nobody may know or guess: nonces are drawn from it. The same on every shard.
     pub secret: [u8; 32],
@@ -115,7 +126,7 @@ pub enum Effect {
 pub struct Broker {
     shard: ShardId,
     policy: Policy,
-    /// Maps client ids and topics to shards; the same on every shard.
+    /// Names clients and topics by a number; the same on every shard.
     placement: RandomState,
     seed: u64,
     scram: scram::Server,
@@ -131,6 +142,8 @@ pub struct Broker {
     peers: Peers,
     timers: Timers,
     effects: VecDeque<Effect>,
+    /// Connections to be closed when so many records of the log are on disk, with their last output.
+    closing: VecDeque<(u64, ConnId, Vec<u8>)>,
     counters: Counters,
     /// Client ids assigned so far.
     assigned: u64,
@@ -138,6 +151,12 @@ pub struct Broker {
     queries: u64,
     /// Answers that wait until all shards have applied a change, oldest first.
     pending_answers: VecDeque<PendingAnswer>,
+    /// Those that also wait for the disk.
+    pending_commits: VecDeque<PendingAnswer>,
+    /// The log, unless nothing is to outlive the process.
+    durable: Option<Box<Durable>>,
+    /// Reused while a publication is put into the log.
+    targets: Vec<Target>,
     exclusives: Exclusives,
     /// Connections with acknowledgements that wait for another shard.
     waiting_acks: Vec<ConnId>,
@@ -152,6 +171,8 @@ pub struct Broker {
     /// Reused while a topic or filter is rewritten.
     rewritten: String,
     tracer: Option<Box<Tracer>>,
+    /// Whether clients may be let in and timers run: not before all shards know what was restored.
+    is_started: bool,
 }
 
 /// Whether the next packet of a connection may be looked at.
@@ -185,10 +206,14 @@ impl Broker {
             peers: Peers::new(shard, shards),
             timers: Timers::default(),
             effects: VecDeque::new(),
+            closing: VecDeque::new(),
             counters: Counters::default(),
             assigned: 0,
             queries: 0,
             pending_answers: VecDeque::new(),
+            pending_commits: VecDeque::new(),
+            durable: None,
+            targets: Vec::new(),
             exclusives: Exclusives::default(),
             waiting_acks: Vec::new(),
             paused: Vec::new(),
@@ -197,6 +222,7 @@ impl Broker {
             wire_form: WireForm::default(),
             rewritten: String::new(),
             tracer,
+            is_started: true,
         }
     }
 
@@ -243,6 +269,9 @@ impl Broker {
     /// Does what is due.
     pub fn advance(&mut self, now: Time) {
         self.now = now;
+        if !self.is_started {
+            return;
+        }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Connection { slot, generation } => {
@@ -259,16 +288,27 @@ impl Broker {
             self.continue_fetch(key);
         }
         self.report_loads();
+        self.clean();
     }
 
     /// When [`advance`](Self::advance) has something to do; in the past if it has now.
     pub fn next_deadline(&self) -> Option<Time> {
         let can_resume = !self.paused.is_empty() && !self.peers.any_full();
-        if can_resume || !self.ready_fetches.is_empty() || self.can_report_loads() {
+        if !self.is_started {
+            return self.log_deadline();
+        }
+        if can_resume
+            || self.can_clean()
+            || !self.ready_fetches.is_empty()
+            || self.can_report_loads()
+        {
             return Some(self.now);
         }
         let trace_due = self.tracer.as_ref().and_then(|tracer| tracer.next_deadline());
-        [self.timers.next(), self.next_delayed(), trace_due].into_iter().flatten().min()
+        [self.timers.next(), self.next_delayed(), trace_due, self.log_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing that the shell has to do.
@@ -328,6 +368,9 @@ impl Broker {
         for conn in self.connections.ids() {
             self.close(conn, Cause::Shutdown);
         }
+        if let Some(durable) = &mut self.durable {
+            durable.commit();
+        }
     }
 
     /// The traces of this shard, if publications are traced.
@@ -363,8 +406,7 @@ impl Broker {
     }
 
     fn place(&self, text: &str) -> ShardId {
-        let shards = u64::from(self.peers.shard_count());
-        ShardId((self.placement.hash_one(text) % shards) as u16)
+        home_of(self.seed, self.peers.shard_count(), text)
     }
 
     /// Sends a reply to a client's own packet.

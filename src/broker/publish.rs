@@ -5,18 +5,28 @@ use crate::{
     base::{ConnId, PacketId, QoS, SessionKey},
     codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
     message::{Message, SplitProperties},
-    session::AckError,
-    topic::FilterKind,
+    session::{AckError, Durable, Finished, Received},
+    storage::{Record, Source},
+    topic::{FilterKind, Matches},
 };
 
 use super::{
-    Broker, Flow,
-    ack_line::{AppliedBy, PublishAck},
+    Broker, DropReason, Flow,
+    ack_line::{PublishAck, Waits},
     close::Cause,
     packet_log,
     route::Lazy,
     topic_aliases::Topic,
 };
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From {
+    /// What is over, if the log knows of it, when the message is taken over.
+    pub(super) source: Option<Source>,
+    /// The connection, if it is a client's PUBLISH.
+    pub(super) conn: Option<ConnId>,
+}
 
 impl Broker {
     /// Takes over an application message and sees to it that it is acknowledged.
@@ -32,17 +42,19 @@ impl Broker {
                 Ok(true) => {}
                 // MQTT-4.3.3-10: acknowledged again, not delivered again.
                 Ok(false) => {
-                    // An earlier connection may have waited for its retained message to be stored.
-                    let waits_for = self.peers.last_unconfirmed_retain();
-                    self.acknowledge(conn, key, publish.qos, id, ReasonCode::Success, waits_for);
+                    // An earlier connection may have waited for what it still waits for.
+                    let mut waits = self.commit();
+                    waits.shards.extend(self.peers.last_unconfirmed_retain());
+                    self.acknowledge(conn, key, publish.qos, id, ReasonCode::Success, waits);
                     return Flow::Continue;
                 }
                 Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
             }
         }
+        let refused_before = self.counters.drops(DropReason::Storage);
         let topic = topic.name();
-        let (reason, waits_for) = if topic.prefix() == FilterKind::Request {
-            (self.request(key, topic, publish), None)
+        let (reason, waits) = if topic.prefix() == FilterKind::Request {
+            (self.request(key, topic, publish), Waits::default())
         } else {
             let message = Message {
                 topic,
@@ -52,7 +64,8 @@ impl Broker {
                 retain: publish.retain,
                 expires_at: None,
             };
-            self.dispatch(key, message, split.message_expiry_secs)
+            let from = From { source: self.source_of(key, publish), conn: Some(conn) };
+            self.dispatch(key, message, split.message_expiry_secs, from)
         };
         if let Some(id) = publish.packet_id {
             if reason.is_error()
@@ -61,7 +74,13 @@ impl Broker {
                 // MQTT-4.3.3-9: after a refusal the identifier is free again.
                 session.inbox.release(id);
             }
-            self.acknowledge(conn, key, publish.qos, id, reason, waits_for);
+            let is_v5 = self.connections.get(conn).is_some_and(|one| one.version == Version::V5);
+            if self.counters.drops(DropReason::Storage) > refused_before && !is_v5 {
+                // There is no other way to say that it was not taken.
+                let why = "the message cannot be kept on disk";
+                return self.close(conn, Cause::Refused(reason, why));
+            }
+            self.acknowledge(conn, key, publish.qos, id, reason, waits);
         }
         Flow::Continue
     }
@@ -70,7 +89,8 @@ impl Broker {
     pub(super) fn puback(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
         let result = session.outbox.acknowledged(ack.packet_id);
-        self.after_ack(conn, key, result)
+        self.finish_delivery(key, result.ok());
+        self.after_ack(conn, key, result.map(drop))
     }
 
     /// PUBREC from a subscriber: answered with PUBREL, unless it refuses.
@@ -78,44 +98,103 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
         let refused = ack.reason.is_error();
         let result = session.outbox.received(ack.packet_id, refused);
+        let mut waits = Waits::default();
+        match result {
+            Ok(Received::Refused(finished)) => self.finish_delivery(key, Some(finished)),
+            Ok(Received::Owned(finished)) => waits = self.note_owned(key, finished),
+            Ok(Received::Again) if self.is_durable(key) => waits = self.commit(),
+            _ => {}
+        }
         if !refused && result != Err(AckError::WrongStep) {
             let reason = self.known(conn, result.is_ok());
-            self.reply_ack(conn, key, PacketType::PubRel, ack.packet_id, reason);
+            let packet_id = ack.packet_id;
+            self.line_up(
+                conn,
+                key,
+                PublishAck { kind: PacketType::PubRel, packet_id, reason },
+                waits,
+            );
         }
-        self.after_ack(conn, key, result)
+        self.after_ack(conn, key, result.map(drop))
     }
 
     /// PUBCOMP from a subscriber.
     pub(super) fn pubcomp(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
         let result = session.outbox.completed(ack.packet_id);
-        self.after_ack(conn, key, result)
+        self.finish_delivery(key, result.ok());
+        self.after_ack(conn, key, result.map(drop))
     }
 
     /// PUBREL from a publisher: its identifier is free again.
     pub(super) fn pubrel(&mut self, conn: ConnId, key: SessionKey, ack: &Ack<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Gone };
-        let is_known = session.inbox.release(ack.packet_id);
-        let reason = self.known(conn, is_known);
+        let released = session.inbox.release(ack.packet_id);
+        let mut waits = Waits::default();
+        if released == Some(true)
+            && let Some(Durable { number, .. }) = session.durable
+        {
+            // Otherwise the identifier's next message would be taken for this one after a crash.
+            self.append(&Record::Released { session: number, packet_id: ack.packet_id });
+            waits = self.commit();
+        }
+        let reason = self.known(conn, released.is_some());
         let packet_id = ack.packet_id;
-        self.line_up(conn, key, PublishAck { kind: PacketType::PubComp, packet_id, reason }, None);
+        self.line_up(conn, key, PublishAck { kind: PacketType::PubComp, packet_id, reason }, waits);
         Flow::Continue
+    }
+
+    /// The client owns the message: PUBREL leaves when that is on disk, or else it could get
+    /// the message again after the exchange has ended on its side.
+    fn note_owned(&mut self, key: SessionKey, finished: Finished) -> Waits {
+        let Some(Durable { number, .. }) = self.sessions.get(key).and_then(|found| found.durable)
+        else {
+            return Waits::default();
+        };
+        self.append(&Record::Received { session: number, delivery: finished.number });
+        self.release_hold(finished.hold);
+        self.commit()
+    }
+
+    /// A delivery is over: its message is needed no more.
+    pub(super) fn finish_delivery(&mut self, key: SessionKey, finished: Option<Finished>) {
+        let (Some(finished), Some(session)) = (finished, self.sessions.get(key)) else { return };
+        let Some(Durable { number, .. }) = session.durable else { return };
+        self.append(&Record::Done { session: number, delivery: finished.number });
+        self.release_hold(finished.hold);
     }
 
     /// Sends the acknowledgements whose wait on another shard is over.
     pub(super) fn release_publish_acks(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting_acks);
-        waiting.retain(|conn| self.release_acks_of(*conn));
+        waiting.retain(|conn| self.release_acks_of(*conn) || self.end_farewell(*conn));
         waiting.append(&mut self.waiting_acks);
         self.waiting_acks = waiting;
     }
 
+    /// Looks at the DISCONNECT that acknowledgements were to leave before. Always false.
+    pub(super) fn end_farewell(&mut self, conn: ConnId) -> bool {
+        if let Some(connection) = self.connections.get_mut(conn)
+            && connection.ack_line.is_empty()
+            && !connection.is_held()
+            && std::mem::take(&mut connection.paused.farewell)
+        {
+            self.resume(conn);
+        }
+        false
+    }
+
     /// Whether the connection still has some that wait.
     fn release_acks_of(&mut self, conn: ConnId) -> bool {
+        let committed = self.committed();
         loop {
+            let is_over = |waits: &Waits| {
+                let mut shards = waits.shards.iter();
+                waits.commit <= committed && shards.all(|shard| self.peers.has_taken(*shard))
+            };
             let Some(connection) = self.connections.get_mut(conn) else { return false };
             let Some(key) = connection.session else { return false };
-            match connection.ack_line.pop(|waits_for| self.peers.retain_applied(waits_for)) {
+            match connection.ack_line.pop(is_over) {
                 Some(ack) => self.reply_ack(conn, key, ack.kind, ack.packet_id, ack.reason),
                 None => return !connection.ack_line.is_empty(),
             }
@@ -179,17 +258,105 @@ impl Broker {
         &mut self,
         key: SessionKey,
         mut publication: Lazy<'_>,
-    ) -> (ReasonCode, Option<AppliedBy>) {
-        if publication.message.retain {
-            publication.retain_id = self.peers.next_retain_id();
-        }
-        let has_takers = self.route(&mut publication, Some(key));
-        let waits_for = publication.retain_id.and_then(|id| self.retain(&mut publication, id));
-        let reason = match has_takers {
+        from: From,
+    ) -> (ReasonCode, Waits) {
+        let mut matches = std::mem::take(&mut self.matches);
+        self.match_takers(&publication, Some(key), &mut matches);
+        let Matches { local, shards, shared, .. } = &matches;
+        let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
+        let mut reason = match has_takers {
             true => ReasonCode::Success,
             false => ReasonCode::NoMatchingSubscribers,
         };
-        (reason, waits_for)
+        let waits = if self.needs_no_disk(&publication, &matches, from) {
+            self.carry_out(&mut publication, &mut matches, Some(key))
+        } else if from.conn.is_some() && self.refuses(&publication, &matches) {
+            self.end_trace();
+            self.count_session_drop(key, DropReason::Storage, publication.message.qos);
+            reason = ReasonCode::QuotaExceeded;
+            Waits::default()
+        } else {
+            self.take_over_durably(key, &mut publication, &mut matches, from)
+        };
+        self.matches = matches;
+        (reason, waits)
+    }
+
+    fn take_over_durably(
+        &mut self,
+        key: SessionKey,
+        publication: &mut Lazy<'_>,
+        matches: &mut Matches,
+        From { source, conn }: From,
+    ) -> Waits {
+        publication.log.is_relaxed = self.is_relaxed(publication.message.topic, conn);
+        if self.needs_intake(publication, matches, source) {
+            self.end_trace();
+            let chosen = std::mem::take(&mut matches.shared);
+            let source = source.unwrap_or(Source::PassedOn(None));
+            self.take_in(publication, source, Some(key), chosen, None);
+            self.note_logged(key, source);
+            return if publication.log.is_relaxed { Waits::default() } else { self.commit() };
+        }
+        publication.log.source = source;
+        let mut waits = self.carry_out(publication, matches, Some(key));
+        if publication.log.has_received
+            && let Some(source) = source
+        {
+            self.note_logged(key, source);
+        }
+        if publication.log.is_relaxed {
+            waits.commit = 0;
+        }
+        waits
+    }
+
+    /// Where a PUBLISH comes from, if its Packet Identifier is to survive a restart.
+    fn source_of(&self, key: SessionKey, publish: &Publish<'_>) -> Option<Source> {
+        let id = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)?;
+        let durable = self.sessions.get(key)?.durable?;
+        Some(Source::Publisher(durable.number, id))
+    }
+
+    pub(super) fn note_logged(&mut self, key: SessionKey, source: Source) {
+        if let Source::Publisher(_, id) = source
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.inbox.note_logged(id);
+        }
+    }
+
+    /// Whether nothing of a publication is to be on any disk, nor to be in order with what is.
+    fn needs_no_disk(&self, publication: &Lazy<'_>, matches: &Matches, from: From) -> bool {
+        if self.durable.is_none() {
+            return true;
+        }
+        let message = &publication.message;
+        let has_takers = || {
+            self.has_durable_takers(matches)
+                || self.peers.any_durable() && !self.takers_elsewhere(matches).is_empty()
+        };
+        !message.retain
+            && from.source.is_none()
+            && (message.qos == QoS::AtMostOnce || !has_takers())
+    }
+
+    /// Whether a publication is to be refused because the disk can take no more.
+    fn refuses(&self, publication: &Lazy<'_>, matches: &Matches) -> bool {
+        let message = &publication.message;
+        let is_possible = self.log_refuses() || self.peers.any_refusing();
+        if message.qos == QoS::AtMostOnce || !is_possible {
+            return false;
+        }
+        let mut shards = self.takers_elsewhere(matches);
+        let mut is_ours = self.has_durable_takers(matches);
+        if message.retain {
+            let home = self.home_of_topic(message.topic.as_str());
+            shards.insert(home);
+            shards.remove(self.shard);
+            is_ours |= home == self.shard;
+        }
+        is_ours && self.log_refuses() || self.peers.any_refuses(shards)
     }
 
     /// PUBACK or PUBREC, in the order of the PUBLISHes (MQTT-4.6.0-2, MQTT-4.6.0-3).
@@ -200,13 +367,13 @@ impl Broker {
         qos: QoS,
         packet_id: PacketId,
         reason: ReasonCode,
-        waits_for: Option<AppliedBy>,
+        waits: Waits,
     ) {
         let kind = match qos {
             QoS::ExactlyOnce => PacketType::PubRec,
             _ => PacketType::PubAck,
         };
-        self.line_up(conn, key, PublishAck { kind, packet_id, reason }, waits_for);
+        self.line_up(conn, key, PublishAck { kind, packet_id, reason }, waits);
     }
 
     /// Reason code of PUBREL and PUBCOMP. After a resumption an unknown identifier is that of an
@@ -222,25 +389,20 @@ impl Broker {
     }
 
     /// Sends an acknowledgement, behind those that wait.
-    fn line_up(
-        &mut self,
-        conn: ConnId,
-        key: SessionKey,
-        mut ack: PublishAck,
-        waits_for: Option<AppliedBy>,
-    ) {
+    fn line_up(&mut self, conn: ConnId, key: SessionKey, mut ack: PublishAck, waits: Waits) {
+        let is_over = self.is_over(&waits);
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.version < Version::V5 {
             // Has no words for anything else.
             ack.reason = ReasonCode::Success;
         }
-        if waits_for.is_none() && connection.ack_line.is_empty() {
+        if is_over && connection.ack_line.is_empty() {
             return self.reply_ack(conn, key, ack.kind, ack.packet_id, ack.reason);
         }
         if connection.ack_line.is_empty() {
             self.waiting_acks.push(conn);
         }
-        connection.ack_line.push(ack, waits_for);
+        connection.ack_line.push(ack, waits);
     }
 
     fn reply_ack(

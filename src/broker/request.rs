@@ -107,7 +107,7 @@ impl Broker {
             self.schedule_fetch(key);
         } else {
             let answer = Answer::Retained;
-            self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+            self.pending_answers.push_back(PendingAnswer { stamp, commit: 0, key, answer });
         }
     }
 }

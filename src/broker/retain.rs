@@ -4,14 +4,16 @@
 use std::sync::Arc;
 
 use crate::{
-    base::{RetainId, SessionKey, ShardId, limits},
+    base::{QoS, RetainId, SessionKey, ShardId, limits},
+    config::RetainedTtl,
     message::{Message, Publication},
+    storage::{Hold, PublicationRecord, Record},
     topic::FilterKind,
 };
 
 use super::{
     Broker, DropReason,
-    ack_line::AppliedBy,
+    ack_line::Waits,
     mesh::{Mesh, RetainedPage, RetainedQuery},
     route::{Grant, Lazy},
 };
@@ -22,27 +24,84 @@ pub(super) struct Stored {
     pub(super) publication: Arc<Publication>,
     /// The publication that it is a copy of.
     pub(super) id: RetainId,
+    /// What it keeps of its home's log.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Broker {
-    /// Keeps a message as its topic's retained one. Returns what has to happen
-    /// before that holds for every new subscriber.
-    pub(super) fn retain(&mut self, publication: &mut Lazy<'_>, id: RetainId) -> Option<AppliedBy> {
+    /// Keeps a message as its topic's retained one. Adds what has to happen before that is acknowledged.
+    pub(super) fn retain(&mut self, publication: &mut Lazy<'_>, id: RetainId, waits: &mut Waits) {
         let home = self.home_of_topic(publication.message.topic.as_str());
-        let stored = Stored { publication: self.kept_copy(publication), id };
-        if home != self.shard {
-            return Some(self.peers.send_retain(home, stored));
+        if home == self.shard {
+            if !publication.log.is_stored {
+                self.retain_here(publication, id);
+            }
+        } else if publication.log.origin.is_none() {
+            let stored = Stored { publication: self.kept_copy(publication), id, hold: None };
+            waits.shards.push(self.peers.send_retain(home, stored));
         }
+    }
+
+    /// The same on the topic's home, for one whose record is in the log if there is one.
+    pub(super) fn retain_here(&mut self, publication: &mut Lazy<'_>, id: RetainId) {
+        let logged = publication.log.logged.filter(|_| publication.log.keeps);
+        let hold = logged.map(|logged| logged.hold).or(publication.log.copy);
+        let publication = self.kept_copy(publication);
+        self.store_retained(Stored { publication, id, hold });
+    }
+
+    /// Sees to it that the log says what this shard, the topic's home, retains of a publication: in the
+    /// record of that, or in one before it if a rule makes that another message. One of the two has its
+    /// origin, so that it never takes the place of a later one.
+    pub(super) fn log_what_is_kept(&mut self, publication: &mut Lazy<'_>, has_takers: bool) {
+        if self.home_of_topic(publication.message.topic.as_str()) != self.shard {
+            return;
+        }
+        publication.log.keeps = self.retained_ttl_rule(&publication.message).is_none();
+        if !publication.log.keeps {
+            let copy = self.kept_copy(publication);
+            let origin = publication.log.origin.filter(|_| !has_takers);
+            publication.log.copy = self.log_retained(&copy.message(), origin);
+        }
+    }
+
+    fn retained_ttl_rule(&self, message: &Message<'_>) -> Option<&RetainedTtl> {
+        self.policy.retained_ttl.iter().find(|rule| rule.filter.matches(message.topic))
+    }
+
+    /// Takes in a retained message from its publisher's shard. Returns how many records are to be on
+    /// disk before it is acknowledged there.
+    pub(super) fn receive_retained(&mut self, mut stored: Stored) -> u64 {
+        stored.hold = self.log_retained(&stored.publication.message(), None);
+        let is_acknowledged = stored.publication.message().qos > QoS::AtMostOnce;
+        let commit = if is_acknowledged { self.commit().commit } else { 0 };
         self.store_retained(stored);
-        None
+        commit
+    }
+
+    /// Puts a retained message that is stored here into the log.
+    fn log_retained(
+        &mut self,
+        message: &Message<'_>,
+        origin: Option<(ShardId, u64)>,
+    ) -> Option<Hold> {
+        let lazy_millis = self.policy.durability.relaxed_millis_max;
+        let durable = self.durable.as_mut()?;
+        let record = PublicationRecord {
+            message: durable.message(message),
+            is_retained: true,
+            publisher: None,
+            origin,
+            targets: &[],
+        };
+        Some(durable.append(self.now, lazy_millis, &Record::Publication(record)))
     }
 
     /// What is stored of a message: itself, one that ends earlier by a rule of `retained_ttl`, or,
     /// where that keeps nothing, one that clears the topic so that no older one stands for it.
     fn kept_copy(&self, publication: &mut Lazy<'_>) -> Arc<Publication> {
         let message = publication.message;
-        let rules = &self.policy.retained_ttl;
-        let Some(rule) = rules.iter().find(|rule| rule.filter.matches(message.topic)) else {
+        let Some(rule) = self.retained_ttl_rule(&message) else {
             return publication.keep();
         };
         if rule.secs == 0 {
@@ -58,6 +117,7 @@ impl Broker {
     /// Stores or, with an empty payload, removes a retained message whose home is here.
     pub(super) fn store_retained(&mut self, stored: Stored) {
         let publication = stored.publication.clone();
+        let hold = stored.hold;
         let message = publication.message();
         let topic = message.topic;
         let replaced = if message.payload.is_empty() {
@@ -69,13 +129,20 @@ impl Broker {
                 tracing::warn!(%topic, count, "not retained: retained_max is reached");
             }
             // The older message must not stand for the one that was refused.
+            self.log_retained(&Message { payload: &[], ..message }, None);
             self.retained.remove(topic)
         } else {
+            if let (Some(durable), Some(hold)) = (&mut self.durable, hold) {
+                durable.log.hold(hold);
+            }
             self.retained_bytes += publication.size() as u64;
             self.note_retained_expiry(publication.expires_at());
             self.retained.set(topic, stored)
         };
-        self.retained_bytes -= replaced.map_or(0, |old| old.publication.size() as u64);
+        if let Some(old) = replaced {
+            self.retained_bytes -= old.publication.size() as u64;
+            self.release_hold(old.hold);
+        }
     }
 
     /// Notes that a message, if it has RETAIN, has passed by a session live: neither that
@@ -93,6 +160,7 @@ impl Broker {
     /// Goes on with what a session's new subscriptions are owed, if its client
     /// takes it: one page at a time, each after the one before has left.
     pub(super) fn continue_fetch(&mut self, key: SessionKey) {
+        let committed = self.committed();
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.fetches.is_scheduled = false;
         let Some(connection) = session.conn.and_then(|conn| self.connections.get(conn)) else {
@@ -100,7 +168,8 @@ impl Broker {
         };
         let is_busy =
             connection.backlog() >= limits::RETAINED_OUTPUT_BYTES || session.outbox.queue_len() > 0;
-        let has_started = self.peers.index_applied(session.fetches.starts_at());
+        let has_started = self.peers.index_applied(session.fetches.starts_at())
+            && session.fetches.commit <= committed;
         let Some(fetch) = session.fetches.front() else { return };
         if is_busy || fetch.awaited.is_some() || !has_started {
             return;
@@ -126,9 +195,11 @@ impl Broker {
     /// Delivers a page that was asked for, and lets the walk go on in a later turn.
     pub(super) fn receive_retained_page(&mut self, page: RetainedPage) {
         let RetainedPage { session: key, tag, mut found, next, stored } = page;
+        let committed = self.committed();
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let may_go_on =
-            session.conn.is_some() && self.peers.index_applied(session.fetches.starts_at());
+        let may_go_on = session.conn.is_some()
+            && self.peers.index_applied(session.fetches.starts_at())
+            && session.fetches.commit <= committed;
         let Some(fetch) = session.fetches.front() else { return };
         // Another walk by now, or none: the filter was unsubscribed, or the client came anew.
         if fetch.awaited != Some(tag) {
@@ -217,8 +288,9 @@ impl Broker {
 
     pub(super) fn remove_retained(&mut self, publications: &[Arc<Publication>]) {
         for publication in publications {
-            self.retained.remove(publication.message().topic);
+            let removed = self.retained.remove(publication.message().topic);
             self.retained_bytes -= publication.size() as u64;
+            self.release_hold(removed.and_then(|removed| removed.hold));
         }
     }
 
@@ -267,9 +339,13 @@ mod tests {
                 expires_at: None,
             });
             let id = RetainId { shard, stamp: NonZeroU64::new(n).unwrap() };
-            broker.store_retained(Stored { publication, id });
+            broker.store_retained(Stored { publication, id, hold: None });
         }
-        broker.open(NOW, CONN, Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true });
+        broker.open(
+            NOW,
+            CONN,
+            Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true, is_relaxed: false },
+        );
         broker.receive(NOW, CONN, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c");
         for filter in *b"0123456789" {
             broker.receive(NOW, CONN, &[0x82, 8, 0, 1, 0, 3, b'+', b'/', filter, 0]);

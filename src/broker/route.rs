@@ -6,20 +6,20 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    base::{ConnId, PacketId, QoS, RetainId, SessionKey, ShardId, ShardSet, Time, limits},
-    codec::{PacketType, Version, encode_ack},
-    message::{Delivery, Identifiers, Message, Publication, TopicForm},
-    session::{Outgoing, QueueBounds, Queued},
-    topic::{LocalMatch, Matches, Member, SharedMatch, SubscriptionOptions},
+    base::{QoS, RetainId, SessionKey, ShardId, ShardSet, limits},
+    message::{Identifiers, Message, Publication},
+    session::{Logged, Queued},
+    storage::Source,
+    topic::{LocalMatch, Matches, Member, SharedMatch, SubscriptionOptions, TopicFilter},
 };
 
 use super::{
     Broker, DropReason,
-    connection::Connection,
+    ack_line::{AppliedBy, Waits},
+    deliver::Outcome,
+    log_publication::LogPart,
     mesh::{ChosenMember, Forward, Mesh},
-    packet_log,
     share::identity,
-    topic_aliases::ToClient,
 };
 
 /// A message that is copied out of its packet once somebody has to keep it.
@@ -28,16 +28,18 @@ pub(super) struct Lazy<'a> {
     kept: Option<Arc<Publication>>,
     /// Which one it is, if it is live and has RETAIN.
     pub(super) retain_id: Option<RetainId>,
+    /// What the log has to do with it.
+    pub(super) log: LogPart,
 }
 
 impl<'a> Lazy<'a> {
     pub(super) fn new(message: Message<'a>) -> Self {
-        Self { message, kept: None, retain_id: None }
+        Self { message, kept: None, retain_id: None, log: LogPart::default() }
     }
 
     pub(super) fn kept(publication: &'a Arc<Publication>) -> Self {
         let kept = Some(publication.clone());
-        Self { message: publication.message(), kept, retain_id: None }
+        Self { message: publication.message(), kept, retain_id: None, log: LogPart::default() }
     }
 
     pub(super) fn keep(&mut self) -> Arc<Publication> {
@@ -53,18 +55,27 @@ pub(super) struct Grant {
     pub(super) identifiers: Identifiers,
     /// Comes no faster than the client takes it, so no bound on what waits for it
     /// has to hold it back, and nothing of it is dropped.
-    is_paced: bool,
+    pub(super) is_paced: bool,
 }
 
 impl Grant {
     /// What one subscription grants a message.
-    fn new(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
+    pub(super) fn new(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
         Self {
             qos: message.qos.min(options.qos),
             retain: message.retain && options.retain_as_published,
             identifiers: options.identifier.into_iter().collect(),
             is_paced: false,
         }
+    }
+
+    /// What the subscriptions of one session grant a message, together.
+    pub(super) fn of_all(message: &Message<'_>, same: &[LocalMatch]) -> Self {
+        let mut grant = Self::new(message, &same[0].options);
+        for other in &same[1..] {
+            grant.merge(message, &other.options);
+        }
+        grant
     }
 
     /// A retained message for a new subscription: RETAIN is set (3.1.1:MQTT-3.3.1-8).
@@ -81,9 +92,10 @@ impl Grant {
         self.identifiers.extend(other.identifiers);
     }
 
-    fn queued(&self, publication: Arc<Publication>) -> Queued {
+    pub(super) fn queued(&self, publication: Arc<Publication>, logged: Option<Logged>) -> Queued {
         Queued {
             publication,
+            logged,
             qos: self.qos,
             retain: self.retain,
             identifiers: self.identifiers.clone(),
@@ -91,159 +103,161 @@ impl Grant {
     }
 }
 
-/// The PUBLISH packet encoded last, for subscribers that get the same bytes.
-#[derive(Debug, Default)]
-pub(super) struct WireForm {
-    key: Option<(Version, QoS, bool)>,
-    bytes: Vec<u8>,
-    packet_id_at: usize,
-}
-
-impl WireForm {
-    /// Appends the packet to `out`: by copying if it has been encoded before.
-    fn append(&mut self, delivery: &Delivery<'_>, version: Version, now: Time, out: &mut Vec<u8>) {
-        let key = Some((version, delivery.qos, delivery.retain));
-        if self.key != key {
-            self.bytes.clear();
-            let at = delivery.encode(version, now, &mut self.bytes);
-            self.packet_id_at = at.unwrap_or_default();
-            self.key = key;
-        }
-        let start = out.len();
-        out.extend_from_slice(&self.bytes);
-        if let Some(id) = delivery.packet_id {
-            let at = start + self.packet_id_at;
-            out[at..at + 2].copy_from_slice(&id.get().to_be_bytes());
-        }
-    }
-}
-
-/// What became of a message for one taker.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Outcome {
-    /// It is in the output of this connection.
-    Encoded(ConnId),
-    Queued,
-    /// With a reason, which has been counted.
-    Dropped,
-    /// There is no connection, and nothing is kept for the session.
-    Offline,
-}
-
 impl Broker {
-    /// Sends a message of this shard's to all its takers; false if there are none.
-    pub(super) fn route(
+    /// Finds all takers of a message of this shard's.
+    pub(super) fn match_takers(
         &mut self,
-        publication: &mut Lazy<'_>,
+        publication: &Lazy<'_>,
         publisher: Option<SessionKey>,
-    ) -> bool {
+        matches: &mut Matches,
+    ) {
         if let Some(tracer) = &mut self.tracer {
             tracer.begin(&publication.message, publisher, &self.sessions);
         }
-        let mut matches = std::mem::take(&mut self.matches);
         let (sessions, placement) = (&self.sessions, &self.placement);
         let client = || publisher.map_or(0, |key| identity(sessions, placement, key));
-        self.index.matches(publication.message.topic, client, &mut matches);
+        self.index.matches(publication.message.topic, client, matches);
         if let Some(tracer) = &mut self.tracer {
             tracer.matched();
         }
-        let Matches { local, shards, shared, .. } = &mut matches;
-        let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
-        self.deliver_local(publication, local, publisher);
-        self.forward(publication, *shards, shared);
-        self.matches = matches;
+    }
+
+    /// Sends a message to its takers and retains it. Returns what its acknowledgement waits for.
+    pub(super) fn carry_out(
+        &mut self,
+        publication: &mut Lazy<'_>,
+        matches: &mut Matches,
+        publisher: Option<SessionKey>,
+    ) -> Waits {
+        let may_retain = publication.message.retain && !publication.log.is_passed_on;
+        if may_retain {
+            publication.retain_id = self.peers.next_retain_id();
+        }
+        if let Some(publisher) = publisher {
+            let all = matches.local.len();
+            // MQTT-3.8.3-3.
+            matches.local.retain(|found| !found.options.no_local || found.session != publisher);
+            if matches.local.len() < all {
+                // Nor is it to come from the store.
+                self.note_live(publisher, publication);
+            }
+        }
+        sort_by_session(&mut matches.local);
+        let mut waits = Waits::default();
+        if self.durable.is_some() {
+            let has_takers = self.has_durable_takers(matches);
+            if may_retain && !publication.log.is_stored {
+                self.log_what_is_kept(publication, has_takers);
+            }
+            if publication.log.keeps || has_takers {
+                let own = self.shard;
+                let shared = matches.shared.iter().filter(|found| found.member.shard == own);
+                let members: SmallVec<[_; 4]> =
+                    shared.map(|found| (found.member.session, found.options)).collect();
+                self.log_publication(publication, &matches.local, &members);
+            }
+            if publication.log.source.is_some() && publication.log.logged.is_none() {
+                self.log_received(publication);
+            }
+            if let Some(logged) = publication.log.logged {
+                waits.commit = logged.after;
+            } else if publication.log.copy.is_some() && publication.message.qos > QoS::AtMostOnce {
+                waits = self.commit();
+            }
+        }
+        self.deliver_local(publication, &matches.local);
+        self.forward(publication, matches.shards, &mut matches.shared, &mut waits);
+        if let Some(id) = publication.retain_id {
+            self.retain(publication, id, &mut waits);
+        }
         self.end_trace();
-        has_takers
+        waits
     }
 
     /// Takes in a message that another shard has routed here.
-    pub(super) fn receive_forward(&mut self, forward: Forward) {
+    pub(super) fn receive_forward(&mut self, from: ShardId, forward: Forward) {
         let mut publication = Lazy::kept(&forward.publication);
         publication.retain_id = forward.retain_id;
         if let Some(id) = forward.retain_id {
             self.peers.note_passed(id);
         }
-        if let Some(tracer) = &mut self.tracer {
-            tracer.begin_forwarded(&publication.message);
+        let before = self.appended();
+        let is_known = self.was_taken(forward.origin);
+        if !is_known {
+            if let Some(tracer) = &mut self.tracer {
+                tracer.begin_forwarded(&publication.message);
+            }
+            self.deliver_forwarded(&mut publication, &forward);
+            self.end_trace();
         }
-        if forward.ordinary {
-            let mut matches = std::mem::take(&mut self.matches);
-            self.index.matches_local(publication.message.topic, &mut matches);
-            self.deliver_local(&mut publication, &mut matches.local, None);
-            self.matches = matches;
+        if let Some(stamp) = forward.stamp {
+            let commit = if self.appended() > before { self.appended() } else { 0 };
+            self.peers.confirm_after(from, stamp, commit);
         }
-        for chosen in forward.shared {
-            self.deliver_to_member(&mut publication, chosen);
-        }
-        self.end_trace();
     }
 
-    /// Sends what waits for a client, as far as its window and output allow.
-    pub(super) fn pump(&mut self, key: SessionKey) {
-        self.note_load(key, false);
-        loop {
-            let Some(session) = self.sessions.get_mut(key) else { return };
-            let Some(conn) = session.conn else { return };
-            let Some(connection) = self.connections.get(conn) else { return };
-            if connection.output.len() >= limits::OUTPUT_BYTES_HIGH {
-                return;
+    /// Whether what comes from this intake is here already: its shard has crashed since and routes it
+    /// again. Takes note of it if not.
+    pub(super) fn was_taken(&mut self, origin: Option<(ShardId, u64)>) -> bool {
+        let (Some((shard, stamp)), Some(durable)) = (origin, &mut self.durable) else {
+            return false;
+        };
+        let taken = &mut durable.taken[shard.index()];
+        let is_known = stamp <= *taken;
+        *taken = stamp.max(*taken);
+        is_known
+    }
+
+    fn deliver_forwarded(&mut self, publication: &mut Lazy<'_>, forward: &Forward) {
+        let mut matches = std::mem::take(&mut self.matches);
+        matches.clear();
+        if forward.ordinary {
+            self.index.matches_local(publication.message.topic, &mut matches);
+        }
+        sort_by_session(&mut matches.local);
+        publication.log.origin = forward.origin;
+        let is_durable = |options: &SubscriptionOptions| options.marks.is_durable();
+        let is_member = |chosen: &ChosenMember| {
+            let member = Member { shard: self.shard, session: chosen.session };
+            self.index.member_options(&chosen.filter, member).is_some()
+        };
+        publication.log.has_record = forward.keeps
+            || forward.shared.len() > 1
+            || forward.shared.iter().any(is_member)
+            || matches.local.iter().any(|found| is_durable(&found.options));
+        let mut members: SmallVec<[(SessionKey, SubscriptionOptions); 4]> = SmallVec::new();
+        for chosen in &forward.shared {
+            members.extend(self.member_for(publication, chosen.clone()));
+        }
+        if self.durable.is_some() {
+            publication.log.is_relaxed = self.is_relaxed(publication.message.topic, None);
+            let has_takers = matches.local.iter().any(|found| is_durable(&found.options))
+                || members.iter().any(|(_, options)| is_durable(options));
+            if forward.keeps {
+                self.log_what_is_kept(publication, has_takers);
             }
-            match session.outbox.next(connection.quota, self.now) {
-                None => break,
-                Some(Outgoing::Publish { queued, packet_id, dup }) => {
-                    let delivery = Delivery {
-                        message: queued.publication.message(),
-                        qos: queued.qos,
-                        retain: queued.retain,
-                        dup,
-                        packet_id,
-                        topic: TopicForm::Name,
-                        identifiers: &queued.identifiers,
-                    };
-                    self.send_publish(key, &delivery, false);
-                }
-                Some(Outgoing::Release(id)) => {
-                    let Some(connection) = self.connections.writer(conn) else { return };
-                    packet_log::sending_ack(&self.sessions, key, PacketType::PubRel, id);
-                    encode_ack(PacketType::PubRel, id, &mut connection.output);
-                }
-                Some(Outgoing::Expired(queued)) => {
-                    self.count_session_drop(key, DropReason::Expired, queued.qos);
-                }
+            if publication.log.keeps || has_takers {
+                self.log_publication(publication, &matches.local, &members);
             }
         }
-        self.note_load(key, false);
-        self.schedule_fetch(key);
+        self.deliver_local(publication, &matches.local);
+        for (session, options) in members {
+            let grant = Grant::new(&publication.message, &options);
+            self.deliver(session, publication, &grant, false);
+        }
+        if let (true, Some(id)) = (forward.keeps, publication.retain_id) {
+            self.retain_here(publication, id);
+        }
+        self.matches = matches;
     }
 
     /// Delivers to the subscribers of this shard. A session with several
     /// matching subscriptions gets the message once.
-    fn deliver_local(
-        &mut self,
-        publication: &mut Lazy<'_>,
-        local: &mut Vec<LocalMatch>,
-        publisher: Option<SessionKey>,
-    ) {
-        if let Some(publisher) = publisher {
-            let all = local.len();
-            // MQTT-3.8.3-3.
-            local.retain(|found| !found.options.no_local || found.session != publisher);
-            if local.len() < all {
-                // Nor is it to come from the store.
-                self.note_live(publisher, publication);
-            }
-        }
-        // One filter's subscribers come in order and once each.
-        if !local.is_sorted_by(|a, b| a.session < b.session) {
-            local.sort_by_key(|found| found.session);
-        }
+    fn deliver_local(&mut self, publication: &mut Lazy<'_>, local: &[LocalMatch]) {
         let is_fan_out = local.len() > 1;
-        self.wire_form.key = None;
+        self.wire_form.forget();
         for same in local.chunk_by(|a, b| a.session == b.session) {
-            let mut grant = Grant::new(&publication.message, &same[0].options);
-            for other in &same[1..] {
-                grant.merge(&publication.message, &other.options);
-            }
+            let grant = Grant::of_all(&publication.message, same);
             let outcome = self.deliver(same[0].session, publication, &grant, is_fan_out);
             if publication.retain_id.is_some() && !matches!(outcome, Outcome::Offline) {
                 self.note_live(same[0].session, publication);
@@ -257,6 +271,7 @@ impl Broker {
         publication: &mut Lazy<'_>,
         ordinary: ShardSet,
         shared: &mut Vec<SharedMatch>,
+        waits: &mut Waits,
     ) {
         let mut shards = ordinary;
         shards.remove(self.shard);
@@ -267,16 +282,38 @@ impl Broker {
                 self.deliver(member.session, publication, &grant, false);
             } else {
                 shards.insert(member.shard);
-                let session = member.session;
-                chosen.push((member.shard, ChosenMember { filter, session, hash, hops: 0 }));
+                let (session, hops) = (member.session, publication.log.hops);
+                chosen.push((member.shard, ChosenMember { filter, session, hash, hops }));
             }
         }
+        let keeper = publication.retain_id.filter(|_| publication.log.origin.is_some());
+        let keeper = keeper
+            .map(|_| self.home_of_topic(publication.message.topic.as_str()))
+            .filter(|home| *home != self.shard);
+        if let Some(home) = keeper {
+            shards.insert(home);
+        }
+        let is_confirmed = self.durable.is_some()
+            && publication.message.qos > QoS::AtMostOnce
+            && (!publication.log.is_relaxed || publication.log.origin.is_some());
+        let confirming = if is_confirmed { self.peers.durable_of(shards) } else { ShardSet::EMPTY };
         for shard in shards.iter() {
+            let keeps = keeper == Some(shard);
+            let confirmed = match confirming.contains(shard) {
+                _ if keeps => Some(self.peers.next_retain(shard)),
+                true => Some(AppliedBy { shard, stamp: self.peers.next_stamp() }),
+                false => None,
+            };
+            waits.shards.extend(confirmed);
+            let stamp = confirmed.map(|confirmed| confirmed.stamp);
             let here = chosen.iter().filter(|(at, _)| *at == shard);
             let forward = Forward {
                 publication: publication.keep(),
                 retain_id: publication.retain_id,
+                stamp,
+                origin: publication.log.origin,
                 ordinary: ordinary.contains(shard),
+                keeps,
                 shared: here.map(|(_, member)| member.clone()).collect(),
             };
             self.send_forward(shard, forward);
@@ -294,230 +331,105 @@ impl Broker {
         self.peers.send(to, Mesh::Publish(forward));
     }
 
-    fn end_trace(&mut self) {
+    pub(super) fn end_trace(&mut self) {
         if let Some(tracer) = &mut self.tracer {
             tracer.end(self.now);
         }
     }
 
-    /// Delivers to a member that another shard has chosen; if it has left or gone
-    /// offline meanwhile, one is chosen anew.
-    fn deliver_to_member(&mut self, publication: &mut Lazy<'_>, chosen: ChosenMember) {
+    /// The member for a message that another shard has sent for one; if that has left or gone
+    /// offline meanwhile, one is chosen anew. None if it is on another shard, which is sent it.
+    fn member_for(
+        &mut self,
+        publication: &mut Lazy<'_>,
+        chosen: ChosenMember,
+    ) -> Option<(SessionKey, SubscriptionOptions)> {
         let ChosenMember { filter, session, hash, hops } = chosen;
         self.note_load(session, true);
         let member = Member { shard: self.shard, session };
         let options = self.index.member_options(&filter, member);
         let is_online = self.sessions.get(session).is_some_and(|found| found.conn.is_some());
+        // What was taken over on one disk stays with whom it was chosen for, if that one can have it.
+        let hops_max = if publication.log.origin.is_some() { 0 } else { limits::SHARE_HOPS_MAX };
         if let Some(options) = options
-            && (is_online || hops >= limits::SHARE_HOPS_MAX)
+            && (is_online || hops >= hops_max || !self.index.has_online_member(&filter))
         {
-            let grant = Grant::new(&publication.message, &options);
-            self.deliver(session, publication, &grant, false);
-            return;
+            return Some((session, options));
         }
         match self.index.pick(&filter, hash) {
-            Some((other, options)) if other.shard == self.shard => {
-                let grant = Grant::new(&publication.message, &options);
-                self.deliver(other.session, publication, &grant, false);
-            }
-            Some((other, _)) if hops < limits::SHARE_DEPARTURES_MAX => {
-                let next = ChosenMember { filter, session: other.session, hash, hops: hops + 1 };
-                let publication = publication.keep();
-                let shared = [next].into_iter().collect();
-                // Not from its publisher's shard.
-                let retain_id = None;
-                let forward = Forward { publication, retain_id, ordinary: false, shared };
-                self.send_forward(other.shard, forward);
+            Some((other, options)) if other.shard == self.shard => Some((other.session, options)),
+            Some((other, options)) if hops < limits::SHARE_DEPARTURES_MAX => {
+                self.pass_on(publication, filter, other, options, (hash, hops + 1));
+                None
             }
             _ => {
                 self.counters.count_drop(DropReason::NoMember);
                 let topic = publication.message.topic;
                 tracing::debug!(%filter, %topic, "no member of the shared subscription is left");
+                None
             }
         }
     }
 
-    /// Delivers one message to one session: sends it, or lets it wait.
-    pub(super) fn deliver(
+    /// A member that was chosen before a message waited to be routed: on this shard, one that is there.
+    pub(super) fn chosen_for(
         &mut self,
-        key: SessionKey,
         publication: &mut Lazy<'_>,
-        grant: &Grant,
-        is_fan_out: bool,
-    ) -> Outcome {
-        let outcome = self.hand_over(key, publication, grant, is_fan_out);
-        self.note_load(key, false);
-        if let Some(tracer) = &mut self.tracer {
-            tracer.taker(outcome, &self.connections);
+        found: SharedMatch,
+    ) -> Option<SharedMatch> {
+        let SharedMatch { filter, member, hash, .. } = &found;
+        if member.shard != self.shard {
+            return Some(found);
         }
-        outcome
+        let (filter, session, hash) = (filter.clone(), member.session, *hash);
+        let chosen = ChosenMember { filter, session, hash, hops: publication.log.hops };
+        let (session, options) = self.member_for(publication, chosen)?;
+        let member = Member { shard: self.shard, session };
+        Some(SharedMatch { member, options, ..found })
     }
 
-    fn hand_over(
+    /// Sends a message to a member on another shard, in place of one here.
+    fn pass_on(
         &mut self,
-        key: SessionKey,
         publication: &mut Lazy<'_>,
-        grant: &Grant,
-        is_fan_out: bool,
-    ) -> Outcome {
-        // MQTT-3.3.2-5: between shards it may take long. An interval of 0 does not pass in no time.
-        if publication.message.expires_at.is_some_and(|at| at < self.now) {
-            self.count_session_drop(key, DropReason::Expired, grant.qos);
-            return Outcome::Dropped;
-        }
-        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
-        let connection = session.conn.and_then(|conn| self.connections.get(conn));
-        let Some(connection) = connection else {
-            if grant.qos > QoS::AtMostOnce || self.policy.limits.queue_qos0 {
-                return self.enqueue(key, publication, grant);
-            }
-            return Outcome::Offline;
-        };
-        let mut delivery = Delivery {
-            message: publication.message,
-            qos: grant.qos,
-            retain: grant.retain,
-            dup: false,
-            packet_id: None,
-            topic: TopicForm::Name,
-            identifiers: &grant.identifiers,
-        };
-        if grant.qos == QoS::AtMostOnce && session.outbox.qos0_may_pass() {
-            let backlog = connection.backlog();
-            let backlog_max = self.policy.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
-            let passes = (backlog + delivery.message.size()) as u64 > backlog_max;
-            if backlog > 0 && passes && !grant.is_paced {
-                self.count_session_drop(key, DropReason::SlowConsumer, QoS::AtMostOnce);
-                return Outcome::Dropped;
-            }
-            self.send_publish(key, &delivery, is_fan_out)
-        } else if grant.qos > QoS::AtMostOnce
-            && connection.output.len() < limits::OUTPUT_BYTES_HIGH
-            && session.outbox.has_room(connection.quota)
-        {
-            delivery.packet_id = Some(session.outbox.start(grant.queued(publication.keep())));
-            self.send_publish(key, &delivery, is_fan_out)
-        } else {
-            self.enqueue(key, publication, grant)
-        }
-    }
-
-    fn enqueue(&mut self, key: SessionKey, publication: &mut Lazy<'_>, grant: &Grant) -> Outcome {
-        let bounds = match grant.is_paced {
-            true => QueueBounds { messages_max: usize::MAX, bytes_max: u64::MAX },
-            false => self.queue_bounds(),
-        };
-        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Offline };
-        if let Err(refused) = session.outbox.queue(grant.queued(publication.keep()), bounds) {
-            self.count_session_drop(key, refused.into(), grant.qos);
-            return Outcome::Dropped;
-        }
-        Outcome::Queued
-    }
-
-    /// Bounds of what waits for one client.
-    pub(super) const fn queue_bounds(&self) -> QueueBounds {
-        let limits = &self.policy.limits;
-        QueueBounds {
-            messages_max: limits.queue_messages_max as usize,
-            bytes_max: limits.queue_bytes_max,
-        }
-    }
-
-    /// Puts a PUBLISH into the output of the session's connection.
-    fn send_publish(
-        &mut self,
-        key: SessionKey,
-        delivery: &Delivery<'_>,
-        is_fan_out: bool,
-    ) -> Outcome {
-        let conn = self.sessions.get(key).and_then(|session| session.conn);
-        let Some(conn) = conn else { return Outcome::Offline };
-        let Some(connection) = self.connections.writer(conn) else { return Outcome::Offline };
-        let Connection { version, output, packet_bytes_max, aliases_out, .. } = connection;
-        let start = output.len();
-        // An identifier takes up to five bytes.
-        let size = delivery.message.size() + 5 * delivery.identifiers.len();
-        if size + PUBLISH_OVERHEAD > limits::REMAINING_LENGTH_MAX as usize {
-            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
-        }
-        let bytes_max = *packet_bytes_max as usize;
-        // A client may keep a QoS 2 message unresolved until PUBREL, when the alias may be another's;
-        // MQTT.js 5.16 loses the topic so.
-        let aliased = aliases_out
-            .as_mut()
-            .filter(|_| delivery.qos < QoS::ExactlyOnce)
-            .is_some_and(|aliases| append_aliased(aliases, delivery, self.now, bytes_max, output));
-        let is_common = is_fan_out && (delivery.identifiers.is_empty() || *version < Version::V5);
-        if !aliased && is_common {
-            self.wire_form.append(delivery, *version, self.now, output);
-        } else if !aliased {
-            delivery.encode(*version, self.now, output);
-        }
-        if output.len() - start > bytes_max {
-            output.truncate(start);
-            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
-        }
-        self.counters.publishes_sent += 1;
-        packet_log::sending_publish(&self.sessions, key, delivery);
-        Outcome::Encoded(conn)
-    }
-
-    /// MQTT-3.1.2-25: as if it had been sent and acknowledged.
-    fn drop_too_large(
-        &mut self,
-        key: SessionKey,
-        qos: QoS,
-        packet_id: Option<PacketId>,
-    ) -> Outcome {
-        if let (Some(id), Some(session)) = (packet_id, self.sessions.get_mut(key)) {
-            session.outbox.abandon(id);
-        }
-        self.count_session_drop(key, DropReason::PacketTooLarge, qos);
-        Outcome::Dropped
-    }
-
-    /// Counts a message that a client does not get, or that it may not publish.
-    /// Logs the first, second, fourth, eighth ... of each session.
-    pub(super) fn count_session_drop(&mut self, key: SessionKey, reason: DropReason, qos: QoS) {
-        self.counters.count_drop(reason);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.drops = session.drops.saturating_add(1);
-        if session.drops.is_power_of_two() {
-            tracing::warn!(
-                client = %session.client,
-                reason = reason.name(),
-                qos = qos.bits(),
-                dropped = session.drops,
-                "message dropped"
+        filter: TopicFilter,
+        member: Member,
+        options: SubscriptionOptions,
+        (hash, hops): (u64, u8),
+    ) {
+        let mut shards = ShardSet::EMPTY;
+        shards.insert(member.shard);
+        if publication.message.qos > QoS::AtMostOnce && !self.peers.durable_of(shards).is_empty() {
+            // What this shard confirms, it has to answer for.
+            let chosen = vec![SharedMatch { filter, member, options, hash }];
+            return self.take_in(
+                publication,
+                Source::PassedOn(publication.log.origin.filter(|_| !publication.log.has_record)),
+                None,
+                chosen,
+                Some(hops),
             );
         }
+        let next = ChosenMember { filter, session: member.session, hash, hops };
+        let shared = [next].into_iter().collect();
+        let publication = publication.keep();
+        // No RetainId: it is not from its publisher's shard.
+        let forward = Forward {
+            publication,
+            retain_id: None,
+            stamp: None,
+            origin: None,
+            ordinary: false,
+            keeps: false,
+            shared,
+        };
+        self.send_forward(member.shard, forward);
     }
 }
 
-/// Appends the packet with a topic alias; false if there is none for its topic,
-/// or if the packet fits the client's Maximum Packet Size only without, if at all.
-fn append_aliased(
-    aliases: &mut ToClient,
-    delivery: &Delivery<'_>,
-    now: Time,
-    bytes_max: usize,
-    out: &mut Vec<u8>,
-) -> bool {
-    let topic = aliases.form(delivery.message.topic.as_str());
-    if topic == TopicForm::Name {
-        return false;
+/// One filter's subscribers come in order and once each.
+fn sort_by_session(local: &mut [LocalMatch]) {
+    if !local.is_sorted_by(|a, b| a.session < b.session) {
+        local.sort_by_key(|found| found.session);
     }
-    let start = out.len();
-    Delivery { topic, ..*delivery }.encode(Version::V5, now, out);
-    let fits = out.len() - start <= bytes_max;
-    if !fits {
-        out.truncate(start);
-        aliases.take_back(topic);
-    }
-    fits
 }
-
-/// Most bytes of a PUBLISH besides topic, payload, received properties and Subscription
-/// Identifiers: lengths, Packet Identifier, Message Expiry Interval.
-const PUBLISH_OVERHEAD: usize = 32;

@@ -13,8 +13,8 @@ use crate::{
     },
     session::Fetch,
     topic::{
-        Added, FilterKind, Member, Removed, RetainHandling, Subscription, SubscriptionOptions,
-        TopicFilter, TopicName,
+        Added, FilterKind, Marks, Member, Removed, RetainHandling, Subscription,
+        SubscriptionOptions, TopicFilter, TopicName,
     },
 };
 
@@ -26,6 +26,8 @@ use super::{Broker, Flow, close::Cause, mesh::Mesh, share::identity};
 pub(super) struct PendingAnswer {
     /// Stamp of the last index change it depends on.
     pub(super) stamp: u64,
+    /// How many records of the log are to be on disk before it.
+    pub(super) commit: u64,
     pub(super) key: SessionKey,
     pub(super) answer: Answer,
 }
@@ -111,8 +113,9 @@ impl Broker {
     ) {
         let reasons = self.add_subscriptions(key, wishes);
         let stamp = self.peers.index_stamp();
+        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
         let answer = Answer::SubAck { conn, packet_id, reasons };
-        self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+        self.answer_later(PendingAnswer { stamp, commit, key, answer });
         self.release_answers();
     }
 
@@ -127,8 +130,11 @@ impl Broker {
             };
             reasons.push(reason.0);
         }
+        self.tell_storage();
         let stamp = self.peers.index_stamp();
+        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
         if let Some(session) = self.sessions.get_mut(key) {
+            session.fetches.commit = commit;
             // They start with SUBACK, but live messages may pass before that.
             for mut fetch in fetches {
                 fetch.starts_at = stamp;
@@ -162,6 +168,7 @@ impl Broker {
             let reason = match filter {
                 Some(filter) if session.subscriptions.remove(filter) => {
                     session.fetches.remove(filter);
+                    self.log_unsubscribed(key, filter);
                     self.remove_subscription(key, filter);
                     ReasonCode::Success
                 }
@@ -170,12 +177,16 @@ impl Broker {
             };
             reasons.push(reason.0);
         }
+        self.tell_storage();
         let packet_id = unsubscribe.packet_id;
-        if filters.iter().flatten().any(|filter| filter.kind() == FilterKind::Exclusive) {
-            // Whoever asks for them after the UNSUBACK is to find them free.
-            let stamp = self.peers.raise_barrier();
+        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
+        // Whoever asks for an exclusive one after the UNSUBACK is to find it free.
+        let has_exclusive =
+            filters.iter().flatten().any(|filter| filter.kind() == FilterKind::Exclusive);
+        let stamp = if has_exclusive { self.peers.raise_barrier() } else { 0 };
+        if has_exclusive || commit > 0 {
             let answer = Answer::UnsubAck { conn, packet_id, reasons };
-            self.pending_answers.push_back(PendingAnswer { stamp, key, answer });
+            self.answer_later(PendingAnswer { stamp, commit, key, answer });
             self.release_answers();
         } else {
             self.reply_unsuback(conn, key, packet_id, &reasons);
@@ -183,12 +194,29 @@ impl Broker {
         Flow::Continue
     }
 
-    /// Gives the answers whose subscriptions are in force on every shard.
+    /// Has an answer wait, behind others that wait for the same: those that need no disk do not wait
+    /// for those that do.
+    pub(super) fn answer_later(&mut self, pending: PendingAnswer) {
+        match pending.commit {
+            0 => self.pending_answers.push_back(pending),
+            _ => self.pending_commits.push_back(pending),
+        }
+    }
+
+    /// Gives the answers whose subscriptions are in force on every shard, and on disk.
     pub(super) fn release_answers(&mut self) {
-        while let Some(oldest) = self.pending_answers.front()
-            && self.peers.index_applied(oldest.stamp)
-            && let Some(PendingAnswer { key, answer, .. }) = self.pending_answers.pop_front()
-        {
+        let committed = self.committed();
+        let (peers, answers) = (&self.peers, &mut self.pending_answers);
+        let is_ready = |pending: &PendingAnswer| {
+            pending.commit <= committed && peers.index_applied(pending.stamp)
+        };
+        let mut ready = Vec::new();
+        for line in [answers, &mut self.pending_commits] {
+            while line.front().is_some_and(is_ready) {
+                ready.extend(line.pop_front());
+            }
+        }
+        for PendingAnswer { key, answer, .. } in ready {
             match answer {
                 Answer::SubAck { conn, packet_id, reasons } => {
                     let properties = Properties::EMPTY;
@@ -198,7 +226,10 @@ impl Broker {
                 Answer::UnsubAck { conn, packet_id, reasons } => {
                     self.reply_unsuback(conn, key, packet_id, &reasons);
                 }
-                Answer::ConnAck { conn } => self.connections.release(conn),
+                Answer::ConnAck { conn } => {
+                    self.connections.release(conn);
+                    self.end_farewell(conn);
+                }
                 Answer::Retained => {}
             }
             // At once for the first of many answers, the rest in turns of their own.
@@ -248,6 +279,8 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else {
             return ReasonCode::UnspecifiedError;
         };
+        let is_durable = session.durable.is_some();
+        let options = SubscriptionOptions { marks: Marks::durable(is_durable), ..options };
         let is_new = !session.subscriptions.contains(&filter);
         let why = if session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             Some("subscriptions_max reached")
@@ -261,9 +294,17 @@ impl Broker {
             self.release_exclusive(key, &filter);
             return ReasonCode::QuotaExceeded;
         }
+        if is_durable && self.log_refuses() {
+            self.release_exclusive(key, &filter);
+            return ReasonCode::QuotaExceeded;
+        }
+        self.log_subscribed(key, &filter, options, is_new);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return ReasonCode::UnspecifiedError;
+        };
         session.subscriptions.insert(filter.clone());
         match filter.kind() {
-            FilterKind::Shared | FilterKind::Queue => self.join(key, filter, options),
+            FilterKind::Shared | FilterKind::Queue => self.join(key, filter, options, true),
             FilterKind::Request => session.requests.insert(filter, options),
             FilterKind::Plain | FilterKind::Exclusive => {
                 let wants_retained = match retain_handling {
@@ -278,7 +319,7 @@ impl Broker {
     }
 
     /// Makes the session a subscriber; returns its walk over the retained messages, if it wants one.
-    fn listen(
+    pub(super) fn listen(
         &mut self,
         key: SessionKey,
         filter: TopicFilter,
@@ -309,10 +350,16 @@ impl Broker {
         }
     }
 
-    fn join(&mut self, key: SessionKey, filter: TopicFilter, options: SubscriptionOptions) {
+    pub(super) fn join(
+        &mut self,
+        key: SessionKey,
+        filter: TopicFilter,
+        options: SubscriptionOptions,
+        online: bool,
+    ) {
         let member = Member { shard: self.shard, session: key };
         let identity = identity(&self.sessions, &self.placement, key);
-        self.index.join(&filter, member, identity, options, true);
+        self.index.join(&filter, member, identity, options, online);
         // It may be busy with other subscriptions.
         self.note_load(key, false);
         self.peers.broadcast_change(|stamp| Mesh::Joined {
@@ -320,6 +367,7 @@ impl Broker {
             member: key,
             identity,
             options,
+            online,
             stamp,
         });
     }

@@ -23,6 +23,14 @@ impl<'a> Properties<'a> {
         Self { raw }
     }
 
+    /// The block of a message that was stored: what a PUBLISH may carry.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub(crate) fn parse_stored(raw: &'a [u8]) -> Result<Self, DecodeError> {
+        PUBLISH.check(raw).map(|_| Self { raw })
+    }
+
     /// Whether there is no property.
     pub fn is_empty(self) -> bool {
         self.raw.is_empty()

@@ -112,9 +112,10 @@ impl Key {
 pub(super) const VARIABLE_PREFIX: &str = "RINGMQ_";
 
 /// The groups of keys: the first key of each, and what they have in common.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("listen", "Who may connect"),
     ("shards", "The process"),
+    ("data_dir", "What is kept on disk"),
     ("server_reference", "What MQTT 5.0 clients are told"),
     ("rewrite", "Topics and subscriptions"),
     ("limits.packet_bytes_max", "What a client may ask for"),

@@ -6,6 +6,7 @@
 
 mod address;
 mod auto_subscribe;
+mod durability;
 mod keys;
 mod passwords;
 mod problem;
@@ -34,6 +35,7 @@ use crate::{
 
 pub use address::ListenAddress;
 pub use auto_subscribe::AutoSubscription;
+pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
 pub use keys::{help_text, markdown_table};
 pub use passwords::{
     Credentials, KEY_BYTES, LineError, UserNameError, Verifier, VerifierError, prepare_user_name,
@@ -61,6 +63,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Whether nothing is to be kept on disk.
     pub ephemeral: bool,
+    /// Bytes of all logs together; an even part of them is enough for each shard to work with.
+    pub storage_bytes_max: u64,
+    /// Those of the addresses whose clients' messages are acknowledged before they are on disk.
+    pub relaxed_listeners: Vec<SocketAddr>,
     /// What is logged, and in which form.
     pub log: LogConfig,
     /// Traces one in so many publications.
@@ -91,6 +97,8 @@ pub struct Policy {
     pub auto_subscribe: Vec<AutoSubscription>,
     /// How shared subscriptions choose among their members.
     pub shared: Strategies,
+    /// When publications are acknowledged.
+    pub durability: Durability,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -257,7 +265,7 @@ impl Config {
         // Not knowing what was meant by one key, a verdict on several together
         // would only add noise.
         let suspect = |key| problems.iter().any(|problem: &Problem| problem.concerns(key));
-        let checked = !["listen", "allow_anonymous", "server_reference"].into_iter().any(suspect);
+        let checked = !SUSPECTS.into_iter().any(suspect);
         let checked = checked.then(|| Self::check(settings, machine));
         match checked {
             Some(Ok(config)) if problems.is_empty() => return Ok(config),
@@ -273,10 +281,13 @@ impl Config {
             listen,
             allow_anonymous,
             shards,
-            data_dir,
-            ephemeral,
             log,
             trace_sample,
+            data_dir,
+            ephemeral,
+            storage_bytes_max,
+            durability,
+            relaxed_listeners,
             server_reference,
             redirect,
             response_information,
@@ -294,6 +305,10 @@ impl Config {
         };
         let listen_is_default = listen.is_none();
         let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
+        let shards = shards.unwrap_or(machine.cpus);
+        durability::check_storage(storage_bytes_max, shards)?;
+        let relaxed_listeners =
+            durability::check_listeners(&relaxed_listeners, &listen, machine.resolve)?;
         let load = |path| load_passwords(path, machine);
         let (credentials, is_open_to_all) =
             password_file.as_deref().map_or_else(|| Ok(Default::default()), load)?;
@@ -307,9 +322,11 @@ impl Config {
         Ok(Self {
             listen: listen.into_iter().map(|(_, address)| address).collect(),
             listen_is_default,
-            shards: shards.unwrap_or(machine.cpus),
+            shards,
             data_dir,
             ephemeral,
+            storage_bytes_max,
+            relaxed_listeners,
             log,
             trace_sample: NonZeroU32::new(trace_sample),
             open_password_file: password_file.filter(|_| is_open_to_all),
@@ -323,11 +340,16 @@ impl Config {
                 redirect: server_reference
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
+                durability,
                 limits,
             },
         })
     }
 }
+
+/// Keys whose values are checked together with others'.
+const SUSPECTS: [&str; 5] =
+    ["listen", "allow_anonymous", "server_reference", "storage_bytes_max", "relaxed_listeners"];
 
 /// Resolves every address and refuses double ones.
 fn check_listen(
@@ -398,11 +420,14 @@ struct Settings {
     listen: Option<Vec<(Origin, Endpoint)>>,
     allow_anonymous: Option<bool>,
     shards: Option<NonZeroUsize>,
-    data_dir: PathBuf,
-    ephemeral: bool,
     log: LogConfig,
     /// 0 is off.
     trace_sample: u32,
+    data_dir: PathBuf,
+    ephemeral: bool,
+    storage_bytes_max: u64,
+    durability: Durability,
+    relaxed_listeners: Vec<(Origin, Endpoint)>,
     server_reference: Option<Box<str>>,
     redirect: RedirectWhen,
     response_information: Option<Box<str>>,
@@ -420,10 +445,13 @@ impl Default for Settings {
             listen: None,
             allow_anonymous: None,
             shards: None,
-            data_dir: PathBuf::from("/var/lib/ringmq"),
-            ephemeral: false,
             log: LogConfig { format: LogFormat::Text, level: Level::INFO },
             trace_sample: 0,
+            data_dir: PathBuf::from("/var/lib/ringmq"),
+            ephemeral: false,
+            storage_bytes_max: STORAGE_BYTES_MAX_DEFAULT,
+            durability: Durability::default(),
+            relaxed_listeners: Vec::new(),
             server_reference: None,
             redirect: RedirectWhen::default(),
             response_information: None,

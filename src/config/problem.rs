@@ -133,6 +133,13 @@ pub(super) enum Fault {
         "listen stands for {count} socket addresses, but at most {LISTEN_ADDRESSES_MAX} are allowed"
     )]
     TooManyAddresses { count: usize },
+    #[error("relaxed listener {text:?} ({address}) is not among the addresses of listen")]
+    NotListenedOn { text: String, address: SocketAddr },
+    #[error(
+        "storage_bytes_max = {bytes} is too small for {shards} shards, which need {needed}: raise \
+         it, or start fewer shards with --shards"
+    )]
+    StorageTooSmall { bytes: u64, shards: usize, needed: u64 },
     #[error(
         "listen address {text:?} ({address}) is open to other machines, but clients need no \
          authentication: anybody could publish and subscribe. Name users in `password_file`, or to \

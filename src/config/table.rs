@@ -7,7 +7,8 @@ use std::num::NonZeroUsize;
 use tracing::Level;
 
 use super::{
-    AutoSubscription, DEFAULT_LISTEN, LogFormat, RedirectWhen,
+    AutoSubscription, DEFAULT_LISTEN, Durability, LogFormat, RedirectWhen,
+    durability::{STORAGE_BYTES_PER_SHARD_MIN, relaxed_topic},
     keys::{Key, Kind, List},
     rules, shared,
 };
@@ -156,20 +157,6 @@ pub(super) static KEYS: &[Key] = &[
               the affinity mask or the CPU quota of the process do not count.",
     },
     Key {
-        name: "data_dir",
-        kind: Kind::Directory(|settings, path| settings.data_dir = path),
-        show: |settings| settings.data_dir.display().to_string(),
-        doc: "Where state that outlives the process belongs. This version keeps all state in \
-              memory and neither reads nor creates the directory.",
-    },
-    Key {
-        name: "ephemeral",
-        kind: Kind::Switch(|settings, on| settings.ephemeral = on),
-        show: |settings| settings.ephemeral.to_string(),
-        doc: "Keep nothing on disk. In this version nothing is kept there either way: sessions, \
-              queues and retained messages end with the process.",
-    },
-    Key {
         name: "log_format",
         kind: Kind::Choice(&["text", "json"], |settings, index| {
             settings.log.format = [LogFormat::Text, LogFormat::Json][index];
@@ -195,6 +182,82 @@ pub(super) static KEYS: &[Key] = &[
         show: |settings| settings.trace_sample.to_string(),
         doc: "Trace one in so many publications: an `info` line for each shard that delivers it \
               shows how many microseconds each stage took. 0 traces none.",
+    },
+    Key {
+        name: "data_dir",
+        kind: Kind::Directory(|settings, path| settings.data_dir = path),
+        show: |settings| settings.data_dir.display().to_string(),
+        doc: "Where sessions, queues, retained messages and whatever else outlives the process are \
+              kept. It is created if it is missing, and belongs to one broker at a time. \
+              `ringmq inspect DIR` shows what is in it.",
+    },
+    Key {
+        name: "ephemeral",
+        kind: Kind::Switch(|settings, on| settings.ephemeral = on),
+        show: |settings| settings.ephemeral.to_string(),
+        doc: "Keep nothing on disk, and neither read nor create `data_dir`: sessions, queues and \
+              retained messages end with the process.",
+    },
+    Key {
+        name: "storage_bytes_max",
+        kind: Kind::Number(STORAGE_BYTES_PER_SHARD_MIN..=I64, |settings, number| {
+            settings.storage_bytes_max = number;
+            Some(())
+        }),
+        show: |settings| settings.storage_bytes_max.to_string(),
+        doc: "Bytes on disk of the logs of all shards; each shard has an even part of them and needs \
+              8388608 of them. When a part is used up, what would have to be kept there is refused \
+              with reason code 0x97 until room is made.",
+    },
+    Key {
+        name: "durability",
+        kind: Kind::Choice(&Durability::NAMES, |settings, index| {
+            settings.durability.relaxed = index == 1;
+        }),
+        show: |settings| Durability::NAMES[usize::from(settings.durability.relaxed)].to_owned(),
+        doc: "What an acknowledgement means: with `commit` that what is acknowledged is on disk and \
+              survives a crash and a loss of power, with `relaxed` that it will be after \
+              `relaxed_millis_max`.",
+    },
+    Key {
+        name: "relaxed_topics",
+        kind: Kind::List(List {
+            form: "topic filters such as \"telemetry/#\"",
+            clear: |settings| settings.durability.relaxed_topics.clear(),
+            add: |settings, text| {
+                settings.durability.relaxed_topics.push(relaxed_topic(text)?);
+                Ok(())
+            },
+        }),
+        show: |settings| match settings.durability.relaxed_topics.len() {
+            0 => "none".to_owned(),
+            filters => format!("{filters} filters"),
+        },
+        doc: "Topics whose publications are acknowledged as with `relaxed`, whatever `durability` \
+              is.",
+    },
+    Key {
+        name: "relaxed_listeners",
+        kind: Kind::Addresses(|settings, listeners| settings.relaxed_listeners = listeners),
+        show: |settings| match &settings.relaxed_listeners[..] {
+            [] => "none".to_owned(),
+            listeners => {
+                let texts: Vec<_> = listeners.iter().map(|(_, one)| one.text.as_str()).collect();
+                texts.join(", ")
+            }
+        },
+        doc: "Those of the addresses in `listen` whose clients get acknowledgements as with \
+              `relaxed`, whatever `durability` is.",
+    },
+    Key {
+        name: "relaxed_millis_max",
+        kind: Kind::Number(1..=60_000, |settings, number| {
+            settings.durability.relaxed_millis_max = number.try_into().ok()?;
+            Some(())
+        }),
+        show: |settings| settings.durability.relaxed_millis_max.to_string(),
+        doc: "Milliseconds until what was acknowledged before it was on disk begins to be written: \
+              a crash or a loss of power can cost what came in the last of them.",
     },
     property!(
         server_reference,

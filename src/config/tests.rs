@@ -88,6 +88,8 @@ fn nothing_set_is_loopback_and_one_shard_per_cpu() {
     assert_eq!(config.shards.get(), 3);
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/ringmq"));
     assert!(!config.ephemeral);
+    assert_eq!(config.storage_bytes_max, 64 * 1024 * 1024 * 1024);
+    assert_eq!(config.policy.durability, Durability::default());
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: Level::INFO });
     assert_eq!(config.trace_sample, None);
     assert_eq!(config.policy.limits, Limits::default());
@@ -100,11 +102,16 @@ fn every_key_can_stand_in_the_file() {
         listen = ["localhost:1", "mqtt://[::]"] # loopback and everything
         allow_anonymous = true
         shards = 128
-        data_dir = "/srv/mqtt"
-        ephemeral = true
         log_format = "json"
         log_level = "trace"
         trace_sample = 4294967295
+        data_dir = "/srv/mqtt"
+        ephemeral = true
+        storage_bytes_max = 1_073_741_824
+        durability = "relaxed"
+        relaxed_topics = ["a/#", "+"]
+        relaxed_listeners = ["localhost:1"]
+        relaxed_millis_max = 60000
         server_reference = "b:1883"
         redirect = "full"
         response_information = "answers/%c"
@@ -153,6 +160,8 @@ fn every_key_can_stand_in_the_file() {
         shards: NonZeroUsize::new(128).unwrap(),
         data_dir: PathBuf::from("/srv/mqtt"),
         ephemeral: true,
+        storage_bytes_max: 1 << 30,
+        relaxed_listeners: vec![address("127.0.0.1:1"), address("127.0.0.2:1")],
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
         trace_sample: NonZeroU32::new(u32::MAX),
         open_password_file: None,
@@ -179,6 +188,14 @@ fn every_key_can_stand_in_the_file() {
             shared: Strategies {
                 default: Strategy::Random,
                 by_prefix: vec![("jobs".into(), Strategy::Sticky)],
+            },
+            durability: Durability {
+                relaxed: true,
+                relaxed_topics: vec![
+                    TopicFilter::parse("a/#").unwrap(),
+                    TopicFilter::parse("+").unwrap(),
+                ],
+                relaxed_millis_max: 60_000,
             },
             limits: Limits {
                 packet_bytes_max: 268_435_460,
@@ -303,6 +320,53 @@ fn unlike_keys_get_the_list_of_known_ones() {
     assert!(limits.starts_with(
         r#"F:3: unknown key "limits.zzz"; known are limits.packet_bytes_max, limits.receive_maximum, "#
     ));
+}
+
+#[test]
+fn relaxed_listeners_are_listened_on() {
+    let given = |relaxed| Given {
+        file: r#"listen = ["localhost:1", "127.0.0.1:2"]"#,
+        sets: relaxed,
+        ..Given::default()
+    };
+    let config = given(&["relaxed_listeners=mqtt://127.0.0.2:1"]).load().unwrap();
+    assert_eq!(config.relaxed_listeners, [SocketAddr::from(([127, 0, 0, 2], 1))]);
+    check_errors(
+        &given(&["relaxed_listeners=127.0.0.1:2, localhost:2, elsewhere:1"]),
+        &[
+            "--set relaxed_listeners: relaxed listener \"localhost:2\" (127.0.0.2:2) is not among the addresses of listen",
+            "--set relaxed_listeners: listen address \"elsewhere:1\" cannot be resolved: no such name",
+        ],
+    );
+}
+
+#[test]
+fn relaxed_topics_are_plain_filters() {
+    for (topic, why) in [("a#", "wildcard"), ("$share/g/a", "a prefix such as $share/")] {
+        let errors = file(&format!("relaxed_topics = [\"{topic}\"]")).unwrap_err();
+        assert!(errors[0].contains(why), "{errors:?}");
+    }
+}
+
+#[test]
+fn each_shard_has_storage_to_work_with() {
+    let sets = |bytes| ["shards=4", bytes];
+    assert!(Given { sets: &sets("storage_bytes_max=33554432"), ..Given::default() }.load().is_ok());
+    check_errors(
+        &Given { sets: &sets("storage_bytes_max=33554431"), ..Given::default() },
+        &[
+            "configuration: storage_bytes_max = 33554431 is too small for 4 shards, which need 33554432: raise it, or start fewer shards with --shards",
+        ],
+    );
+}
+
+#[test]
+fn a_queue_of_many_millions_can_be_configured() {
+    let given = Given {
+        sets: &["limits.queue_messages_max=100000000", "limits.queue_bytes_max=1000000000000"],
+        ..Given::default()
+    };
+    assert_eq!(given.load().unwrap().policy.limits.queue_messages_max, 100_000_000);
 }
 
 #[test]

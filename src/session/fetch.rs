@@ -78,6 +78,8 @@ pub struct Fetches {
     walks: Option<Box<Walks>>,
     /// Whether the session is listed among those whose walk can go on.
     pub is_scheduled: bool,
+    /// How many records of the log are to be on disk before any walk starts: SUBACK comes before.
+    pub commit: u64,
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@
 mod fetch;
 mod inbox;
 mod outbox;
+mod parked;
 mod requests;
 mod subscriptions;
 
@@ -14,13 +15,17 @@ use std::sync::Arc;
 
 pub use fetch::{Fetch, Fetches};
 pub use inbox::Inbox;
-pub use outbox::{AckError, Outbox, Outgoing, QueueBounds, Queued, Refused};
+pub use outbox::{
+    AckError, Finished, Logged, Outbox, Outgoing, QueueBounds, Queued, Received, Refused,
+};
+pub use parked::Parked;
 pub use requests::Requests;
 pub use subscriptions::Subscriptions;
 
 use crate::{
     base::{ClientId, ConnId, Time},
     message::Publication,
+    storage::{Hold, SessionNumber},
 };
 
 /// One client's session on its home shard.
@@ -28,6 +33,8 @@ use crate::{
 pub struct Session {
     /// Whose it is.
     pub client: ClientId,
+    /// How the log knows it, if it outlives the process.
+    pub durable: Option<Durable>,
     /// User Name of its present or last connection.
     pub user_name: Option<Box<str>>,
     /// Whether that connection has proven to be this user: the session is theirs alone.
@@ -61,6 +68,7 @@ impl Session {
     pub fn new(client: ClientId) -> Self {
         Self {
             client,
+            durable: None,
             user_name: None,
             is_proven: false,
             conn: None,
@@ -82,6 +90,15 @@ impl Session {
         let will_at = self.will.as_ref().and_then(|will| will.due_at);
         [self.expires_at, will_at].into_iter().flatten().min()
     }
+}
+
+/// How the log knows a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    /// Its name there.
+    pub number: SessionNumber,
+    /// Its last whole record.
+    pub hold: Hold,
 }
 
 /// A Will Message (MQTT 5.0 section 3.1.2.5).

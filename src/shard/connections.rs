@@ -187,7 +187,7 @@ pub(super) fn origin(socket: &socket2::Socket) -> std::io::Result<Origin> {
     let (peer, local): (std::io::Result<SocketAddr>, std::io::Result<SocketAddr>) =
         (socket.peer_addr().and_then(address), socket.local_addr().and_then(address));
     let is_local = local?.ip().to_canonical().is_loopback();
-    Ok(Origin { peer: peer?, is_local })
+    Ok(Origin { peer: peer?, is_local, is_relaxed: false })
 }
 
 #[cfg(test)]

@@ -7,14 +7,17 @@
 //! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
+//! - `disk`: the thread that writes the log
 //! - `lanes`: channels between shards; `bell`: wake-ups between tasks; `trace`: log of traced publications
 
 mod bell;
 mod buffers;
 mod connections;
+mod disk;
 mod lanes;
 mod ring;
 mod sockets;
+mod storage;
 pub(crate) mod sys;
 mod trace;
 mod traffic;
@@ -31,7 +34,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -42,24 +45,28 @@ use self::{
     bell::Bell,
     connections::Connections,
     lanes::{LaneMessage, LaneOut},
+    storage::Storage,
     trace::TraceLog,
     turn::{Next, Stage},
 };
 use crate::{
-    base::{ConnId, ShardId, Time},
+    base::{ConnId, ShardId, Time, TimeOrigin},
     broker::{Broker, BrokerSetup, Summary},
+    storage::{LogSetup, RecoveredShard},
 };
 
 /// For the load generator and the benchmarks of this workspace only: nothing here is a stable interface.
 #[doc(hidden)]
 pub use self::{
     buffers::Filled,
+    disk::{Answer, Disk, DiskSetup, DiskSummary, Job},
     ring::{Event, Received, Ring},
     sys::{allowed_cpus, new_eventfd},
 };
 
 pub(crate) use self::{
     connections::ConnectionCount,
+    disk::{parse_segment_name, segment_path, sync_directory},
     lanes::LaneEnds,
     sockets::{Listeners, listen, probe},
 };
@@ -69,12 +76,27 @@ pub(crate) struct ShardSetup {
     pub(crate) broker: BrokerSetup,
     /// One socket for each address.
     pub(crate) listeners: Vec<TcpListener>,
+    /// For each of them, whether what comes there is acknowledged before it is on disk.
+    pub(crate) relaxed: Vec<bool>,
     pub(crate) lanes: LaneEnds,
     pub(crate) clock: Clock,
     pub(crate) connections: Arc<ConnectionCount>,
     pub(crate) control: Arc<Control>,
+    /// What is kept on disk, unless nothing is.
+    pub(crate) storage: Option<ShardStorage>,
     /// Called on the shard's thread when it reaches a milestone.
     pub(crate) report: Box<dyn Fn(Milestone) + Send>,
+}
+
+/// What a shard needs to keep its state on disk.
+pub(crate) struct ShardStorage {
+    /// How its log goes on.
+    pub(crate) log: LogSetup,
+    /// What the log held.
+    pub(crate) recovered: RecoveredShard,
+    pub(crate) disk: DiskSetup,
+    /// What the time of day was when the shards' clock started.
+    pub(crate) time_origin: TimeOrigin,
 }
 
 /// How far a shard has come.
@@ -89,6 +111,8 @@ pub(crate) enum Milestone {
 /// How the server tells all shards to stop. Shared by all threads.
 pub(crate) struct Control {
     stopping: AtomicBool,
+    /// Shards that have restored what was in their log, and know that the others know.
+    restored: AtomicUsize,
     /// The eventfd of each shard.
     wakes: Vec<Arc<File>>,
 }
@@ -97,16 +121,38 @@ impl Control {
     /// For this many shards.
     pub(crate) fn new(shards: u16) -> io::Result<Arc<Self>> {
         let wakes = (0..shards).map(|_| sys::new_eventfd()).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Self { stopping: AtomicBool::new(false), wakes }))
+        let (stopping, restored) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Ok(Arc::new(Self { stopping, restored, wakes }))
     }
 
     /// Starts the shutdown of all shards.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// One more shard has restored what was in its log. After the last one, all may serve clients.
+    fn note_restored(&self) {
+        self.restored.fetch_add(1, Ordering::AcqRel);
+        if self.all_restored() {
+            self.wake_all();
+        }
+    }
+
+    fn all_restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire) == self.wakes.len()
+    }
+
+    fn wake_all(&self) {
         for wake in &self.wakes {
             // Fails only if the counter is full, and then the shard is awake already.
             let _ = (&**wake).write(&1_u64.to_ne_bytes());
         }
+    }
+
+    /// What wakes a shard when it is written to.
+    pub(crate) fn wake(&self, shard: ShardId) -> Arc<File> {
+        self.wakes[shard.index()].clone()
     }
 
     fn is_stopping(&self) -> bool {
@@ -116,12 +162,15 @@ impl Control {
 
 /// Where [`Time`] begins; the same for all shards.
 #[derive(Clone, Copy)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock {
+    started: Instant,
+    shown: Time,
+}
 
 impl Clock {
-    /// A clock that shows 0 now.
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
+    /// A clock that shows this now.
+    pub(crate) fn start(shown: Time) -> Self {
+        Self { started: Instant::now(), shown }
     }
 
     fn now(self) -> Time {
@@ -129,8 +178,8 @@ impl Clock {
     }
 
     fn time_at(self, at: Instant) -> Time {
-        let millis = at.saturating_duration_since(self.0).as_millis();
-        Time::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        let millis = at.saturating_duration_since(self.started).as_millis();
+        self.shown.plus_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 
@@ -140,7 +189,7 @@ impl Clock {
 /// The ring could not be set up, or failed.
 pub(crate) async fn run(mut setup: ShardSetup) -> io::Result<Summary> {
     let bell = Rc::new(Bell::default());
-    let wake = setup.control.wakes[setup.broker.shard.index()].clone();
+    let wake = setup.control.wake(setup.broker.shard);
     let incoming = setup.lanes.take_incoming();
     let outgoing = std::mem::take(&mut setup.lanes);
     let shard = Rc::new(RefCell::new(Shard::new(setup, &wake, incoming.len())?));
@@ -153,6 +202,7 @@ pub(crate) async fn run(mut setup: ShardSetup) -> io::Result<Summary> {
     shard.borrow_mut().start(lanes);
 
     let outcome = take_turns(&shard, &bell).await;
+    shard.borrow_mut().stop_disk();
     for task in tasks {
         Task::cancel(task).await;
     }
@@ -225,6 +275,9 @@ struct Shard {
     // First, so that it is dropped before the sockets it works on.
     ring: Ring,
     broker: Broker,
+    own: ShardId,
+    /// The disk of its log, unless nothing is to outlive the process.
+    storage: Option<Storage>,
     connections: Connections,
     listeners: Vec<Listener>,
     lanes: Vec<LaneOut>,
@@ -257,6 +310,8 @@ struct Shard {
 
 struct Listener {
     socket: TcpListener,
+    /// See [`ShardSetup::relaxed`].
+    is_relaxed: bool,
     /// An accept is in the kernel.
     accepting: bool,
 }
@@ -267,21 +322,31 @@ impl Shard {
         let all = (0..setup.broker.shards).map(ShardId);
         let lanes_to_flush: Vec<ShardId> = all.filter(|shard| *shard != own).collect();
         debug_assert_eq!(lanes_to_flush.len(), peers);
-        let listener = |socket| Listener { socket, accepting: false };
+        let listener = |(socket, is_relaxed)| Listener { socket, is_relaxed, accepting: false };
         let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
+        let now = setup.clock.now();
+        let (broker, storage) = match setup.storage {
+            Some(ShardStorage { log, recovered, disk, time_origin }) => (
+                Broker::restore(setup.broker, log, recovered, time_origin, now),
+                Some(Storage::start(disk)?),
+            ),
+            None => (Broker::new(setup.broker), None),
+        };
         Ok(Self {
             ring: Ring::new(wake)?,
-            broker: Broker::new(setup.broker),
+            broker,
+            own,
+            storage,
             connections: Connections::default(),
-            listeners: setup.listeners.into_iter().map(listener).collect(),
+            listeners: setup.listeners.into_iter().zip(setup.relaxed).map(listener).collect(),
             lanes: Vec::new(),
             lanes_to_flush,
             count: setup.connections,
             control: setup.control,
             report: setup.report,
             clock: setup.clock,
-            now: setup.clock.now(),
-            stage: Stage::Running,
+            now,
+            stage: Stage::Restoring { is_known: false },
             timer: None,
             accept_again: None,
             to_receive: Vec::new(),
@@ -296,8 +361,12 @@ impl Shard {
 
     fn start(&mut self, lanes: Vec<LaneOut>) {
         self.lanes = lanes;
+    }
+
+    /// The sockets have been listening since they were bound: from here on, clients are served.
+    fn serve(&mut self) {
+        self.broker.start(self.now);
         self.accept_on_all();
-        // The sockets have been listening since they were bound: from here on, clients are served.
         (self.report)(Milestone::Accepting);
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn listen(address: SocketAddr, shards: usize) -> io::Result<Listeners
         address = socket.local_addr()?;
         sockets.push(socket);
     }
-    Ok(Listeners { address, sockets })
+    Ok(Listeners { address, sockets, is_relaxed: false })
 }
 
 /// Whether `address` can be bound: see the errors of [`listen`].
@@ -39,6 +39,8 @@ pub(crate) fn probe(address: SocketAddr) -> io::Result<()> {
 pub(crate) struct Listeners {
     pub(crate) address: SocketAddr,
     pub(crate) sockets: Vec<TcpListener>,
+    /// Whether what comes there is acknowledged before it is on disk.
+    pub(crate) is_relaxed: bool,
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {

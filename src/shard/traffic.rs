@@ -34,7 +34,11 @@ impl Shard {
             listener.accepting = false;
         }
         match socket {
-            Ok(socket) => self.admit(socket.into()),
+            Ok(socket) => {
+                let is_relaxed =
+                    self.listeners.get(listener as usize).is_some_and(|found| found.is_relaxed);
+                self.admit(socket.into(), is_relaxed);
+            }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 // Mostly descriptors or memory: trying at once would spin.
@@ -46,7 +50,7 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, socket: socket2::Socket) {
+    fn admit(&mut self, socket: socket2::Socket, is_relaxed: bool) {
         if !self.is_running() {
             return;
         }
@@ -59,6 +63,7 @@ impl Shard {
         // Either fails only if the peer has gone already.
         let (Ok(()), Ok(origin)) = (socket.set_tcp_nodelay(true), origin(&socket)) else { return };
         debug!(peer = %origin.peer, "New connection");
+        let origin = Origin { is_relaxed, ..origin };
         self.adopt(Socket { fd: socket.into(), permit }, origin, &[]);
     }
 

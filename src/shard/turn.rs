@@ -27,6 +27,8 @@ pub(super) enum Next {
 /// How far along its life a shard is. From `Quieting` on, `until` bounds the whole shutdown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
+    /// Waits until all shards know what each has found in its log; `is_known`: of this one they do.
+    Restoring { is_known: bool },
     /// Accepts and serves.
     Running,
     /// Accepts and reads no more; waits until the kernel has confirmed that.
@@ -48,6 +50,7 @@ impl Shard {
         while let Some(event) = self.ring.next_event() {
             self.handle(event);
         }
+        self.take_answers();
         self.advance_stage();
         if matches!(self.stage, Stage::Ended) {
             return Ok(Next::Stop);
@@ -60,6 +63,7 @@ impl Shard {
         }
         // Room in a lane may let a paused connection read on.
         self.apply_effects();
+        self.give_jobs();
         self.start_accepts();
         self.start_receives();
         self.start_sends();
@@ -107,7 +111,15 @@ impl Shard {
     fn advance_stage(&mut self) {
         let before = self.stage;
         self.stage = match self.stage {
-            Stage::Running if self.control.is_stopping() => {
+            Stage::Restoring { is_known: false } if self.broker.is_restored() => {
+                self.control.note_restored();
+                Stage::Restoring { is_known: true }
+            }
+            Stage::Restoring { is_known: true } if self.control.all_restored() => {
+                self.serve();
+                Stage::Running
+            }
+            Stage::Running | Stage::Restoring { .. } if self.control.is_stopping() => {
                 self.stop_input();
                 Stage::Quieting { until: self.now.plus_millis(SHUTDOWN_MILLIS_MAX) }
             }
@@ -119,9 +131,12 @@ impl Shard {
                 (self.report)(Milestone::Flushed);
                 self.broker.shut_down(self.now);
                 self.apply_effects();
+                self.give_jobs();
                 Stage::Closing { until }
             }
-            Stage::Closing { .. } if self.connections.is_empty() => Stage::Ended,
+            Stage::Closing { .. } if self.connections.is_empty() && self.broker.is_on_disk() => {
+                Stage::Ended
+            }
             Stage::Quieting { until } | Stage::Flushing { until } | Stage::Closing { until }
                 if self.now >= until =>
             {
@@ -195,7 +210,7 @@ impl Shard {
             Stage::Quieting { until } | Stage::Flushing { until } | Stage::Closing { until } => {
                 Some(until)
             }
-            Stage::Running | Stage::Ended => None,
+            Stage::Restoring { .. } | Stage::Running | Stage::Ended => None,
         };
         let first = |queue: &VecDeque<(Time, ConnId)>| queue.front().map(|(time, _)| *time);
         let deadlines = [

@@ -89,6 +89,11 @@ impl TopicFilter {
         Ok(Self { text: text.into(), start: start as u32, kind, wildcard })
     }
 
+    /// Whether a text would be one. Allocates nothing.
+    pub(crate) fn check(text: &str) -> Result<(), FilterError> {
+        check(text).map(|_| ())
+    }
+
     /// The filter as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -26,11 +26,39 @@ pub struct SubscriptionOptions {
     pub no_local: bool,
     /// Forward the RETAIN flag as it was published.
     pub retain_as_published: bool,
-    /// Set by the index: the filter is exclusive, and so beside another one that
-    /// the session may have for the same topics.
-    pub exclusive: bool,
+    /// What sort of subscription it is.
+    pub marks: Marks,
     /// Subscription Identifier to send along (MQTT-3.3.4-3).
     pub identifier: Option<NonZeroU32>,
+}
+
+/// What sort of subscription it is, in one byte: an index holds a million of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks(u8);
+
+impl Marks {
+    const EXCLUSIVE: u8 = 1;
+    const DURABLE: u8 = 2;
+
+    /// That of a session that outlives the process, or not.
+    pub const fn durable(is_durable: bool) -> Self {
+        Self(if is_durable { Self::DURABLE } else { 0 })
+    }
+
+    /// Whether its session outlives the process.
+    pub const fn is_durable(self) -> bool {
+        self.0 & Self::DURABLE != 0
+    }
+
+    /// Set by the index: the filter is exclusive, and so beside another one that
+    /// the session may have for the same topics.
+    pub const fn is_exclusive(self) -> bool {
+        self.0 & Self::EXCLUSIVE != 0
+    }
+
+    const fn with_exclusive(self, is_exclusive: bool) -> Self {
+        Self(self.0 & !Self::EXCLUSIVE | if is_exclusive { Self::EXCLUSIVE } else { 0 })
+    }
 }
 
 /// When retained messages are sent for a subscription.
@@ -100,6 +128,16 @@ pub struct Matches {
     /// One member of each shared subscription.
     pub shared: Vec<SharedMatch>,
     walk: Walk,
+}
+
+impl Matches {
+    /// Nobody, for a publication that is not to be matched.
+    pub fn clear(&mut self) {
+        self.local.clear();
+        self.shards = ShardSet::EMPTY;
+        self.shared.clear();
+        self.walk.hits.clear();
+    }
 }
 
 /// One subscription of a local session.
@@ -188,7 +226,8 @@ impl Index {
         options: SubscriptionOptions,
     ) -> Added {
         debug_assert!(filter.share_name().is_none(), "shared subscriptions are joined");
-        let options = SubscriptionOptions { exclusive: is_exclusive(filter), ..options };
+        let marks = options.marks.with_exclusive(is_exclusive(filter));
+        let options = SubscriptionOptions { marks, ..options };
         let entry = self.entry_or_insert(filter);
         self.entries[entry].local.insert(LocalMatch { session, options }, &self.hasher)
     }
@@ -200,6 +239,17 @@ impl Index {
         let removed = self.entries[entry].local.remove(key, &self.hasher);
         self.release(entry);
         removed
+    }
+
+    /// What a session on this shard asked for with an ordinary filter.
+    pub fn local_options(
+        &self,
+        filter: &TopicFilter,
+        session: SessionKey,
+    ) -> Option<SubscriptionOptions> {
+        let entry = self.entry(filter)?;
+        let key = (session, is_exclusive(filter));
+        self.entries[entry].local.find(key, &self.hasher).map(|found| found.options)
     }
 
     /// Notes that another shard has ordinary subscribers of this filter.
@@ -262,6 +312,12 @@ impl Index {
     ) -> Option<(Member, SubscriptionOptions)> {
         let group = self.groups.find(filter, &self.hasher)?;
         self.groups.pick(group, hash)
+    }
+
+    /// Whether a member of a shared subscription is connected.
+    pub fn has_online_member(&self, filter: &TopicFilter) -> bool {
+        let group = self.groups.find(filter, &self.hasher);
+        group.is_some_and(|group| self.groups.has_online(group))
     }
 
     /// What a member of a shared subscription asked for.
@@ -339,11 +395,8 @@ impl Index {
 
     /// Empties `out` and fills the hits of its walk.
     fn find_entries(&self, topic: TopicName<'_>, out: &mut Matches) {
-        let Matches { local, shards, shared, walk } = out;
-        local.clear();
-        *shards = ShardSet::EMPTY;
-        shared.clear();
-        walk.hits.clear();
+        out.clear();
+        let walk = &mut out.walk;
         // A topic holds no wildcard, so it can only find an exact filter here.
         walk.hits.extend(self.entry_of(topic.as_str()));
         if !self.wildcards.is_empty() {

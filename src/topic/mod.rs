@@ -22,8 +22,8 @@ mod trie;
 
 pub use filter::{FilterError, FilterKind, TopicFilter};
 pub use index::{
-    Added, Index, LocalMatch, Matches, Member, Removed, RetainHandling, SharedMatch, Subscription,
-    SubscriptionOptions,
+    Added, Index, LocalMatch, Marks, Matches, Member, Removed, RetainHandling, SharedMatch,
+    Subscription, SubscriptionOptions,
 };
 pub use name::{TopicError, TopicName};
 pub use retained::{Cursor, Retained};

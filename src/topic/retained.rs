@@ -82,6 +82,11 @@ impl<V> Retained<V> {
         self.find(topic).map(|id| &self.messages[id].value)
     }
 
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, topic: TopicName<'_>) -> Option<&mut V> {
+        self.find(topic).map(|id| &mut self.messages[id].value)
+    }
+
     /// One page of the values whose topics match `filter`, in byte order of the
     /// topics, from `after` on (`None`: from the start). Each is given to
     /// `take`, which tells whether it wants another; the value that it answers

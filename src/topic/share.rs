@@ -194,6 +194,11 @@ impl Groups {
         self.groups[id].entry
     }
 
+    /// Whether a member of a group is online.
+    pub(super) fn has_online(&self, id: u32) -> bool {
+        self.groups[id].online > 0
+    }
+
     /// Whether a group has no member.
     pub(super) fn is_empty(&self, id: u32) -> bool {
         self.groups[id].members.len() == 0
@@ -324,7 +329,7 @@ mod tests {
         no_local: false,
         retain_as_published: false,
         identifier: None,
-        exclusive: false,
+        marks: crate::topic::Marks::durable(false),
     };
 
     /// One group, as one shard knows it.

@@ -30,6 +30,14 @@ impl Subscribers {
         }
     }
 
+    /// One of them.
+    pub(super) fn find(&self, key: SubscriberKey, hasher: &RandomState) -> Option<&LocalMatch> {
+        match self {
+            Self::Many(many) => many.find(key, hasher).map(|at| &many.as_slice()[at]),
+            few => few.as_slice().first().filter(|one| one.key() == key),
+        }
+    }
+
     /// Adds a session, or gives it other options.
     pub(super) fn insert(&mut self, new: LocalMatch, hasher: &RandomState) -> Added {
         match self {
@@ -88,6 +96,6 @@ impl Keyed for LocalMatch {
     type Key = SubscriberKey;
 
     fn key(&self) -> SubscriberKey {
-        (self.session, self.options.exclusive)
+        (self.session, self.options.marks.is_exclusive())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -14,6 +15,8 @@ pub(crate) struct Broker {
     child: Child,
     /// Where it listens on 127.0.0.1.
     pub(crate) port: u16,
+    /// Deleted with it.
+    data_dir: Option<PathBuf>,
     log: Arc<Log>,
     followers: Vec<JoinHandle<()>>,
 }
@@ -28,22 +31,32 @@ impl Broker {
     /// A broker with so many shards and `--set` settings, logging every packet.
     #[track_caller]
     pub(crate) fn start(shards: usize, settings: &[&str]) -> Self {
-        Self::launch(shards, settings, &["-v"])
+        Self::launch(None, shards, settings, &["-v"])
     }
 
     /// The same without a log line per packet, for load.
     pub(crate) fn start_quiet(shards: usize, settings: &[&str]) -> Self {
-        Self::launch(shards, settings, &[])
+        Self::launch(None, shards, settings, &[])
+    }
+
+    /// The same with its data in that directory, at another port each time.
+    pub(crate) fn start_on(data: &Path, shards: usize, settings: &[&str]) -> Self {
+        Self::launch(Some(data), shards, settings, &[])
     }
 
     /// The same with flags of the command line.
     pub(crate) fn start_with(shards: usize, flags: &[&str]) -> Self {
-        Self::launch(shards, &[], flags)
+        Self::launch(None, shards, &[], flags)
     }
 
-    fn launch(shards: usize, settings: &[&str], flags: &[&str]) -> Self {
+    fn launch(data: Option<&Path>, shards: usize, settings: &[&str], flags: &[&str]) -> Self {
         let port = free_port();
-        let mut command = command(port, shards, settings);
+        let own_data = data.is_none().then(|| data_dir(port, shards)).flatten();
+        let mut command = command(port, data.or(own_data.as_deref()), shards, settings);
+        if own_data.is_some() {
+            // Small segments: a test has little to say.
+            command.args(["--set", "storage_bytes_max=134217728"]);
+        }
         let mut child = command
             .args(flags)
             .stdin(Stdio::null())
@@ -56,7 +69,7 @@ impl Broker {
             follow(child.stdout.take().expect("stdout is piped"), &log),
             follow(child.stderr.take().expect("stderr is piped"), &log),
         ];
-        let mut broker = Self { child, port, log, followers };
+        let mut broker = Self { child, port, data_dir: own_data, log, followers };
         broker.wait_until_it_accepts();
         broker
     }
@@ -79,6 +92,12 @@ impl Broker {
         self.child.id()
     }
 
+    /// Ends it without any warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("the child can be waited for");
+    }
+
     /// Asks the broker to end and returns at once.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
@@ -86,11 +105,15 @@ impl Broker {
         assert!(status.success(), "kill -s {name} {pid}: {status}");
     }
 
-    /// SIGTERM: it has to end by itself, with exit code 0.
-    pub(crate) fn terminate(mut self) {
+    /// SIGTERM: it has to end by itself, with exit code 0. Returns all of its log.
+    pub(crate) fn terminate(mut self) -> Vec<String> {
         self.signal("TERM");
         let status = self.wait_for_exit();
         assert_eq!(status.code(), Some(0), "exit after SIGTERM: {status}");
+        for follower in self.followers.drain(..) {
+            follower.join().expect("the log can be followed");
+        }
+        self.log_lines()
     }
 
     /// How it ended, which has to be soon.
@@ -169,6 +192,9 @@ impl Drop for Broker {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(data_dir) = &self.data_dir {
+            let _ = std::fs::remove_dir_all(data_dir);
+        }
         // Its pipes are closed, so these come to their end with its last line.
         for follower in self.followers.drain(..) {
             let _ = follower.join();
@@ -183,14 +209,26 @@ impl Drop for Broker {
     }
 }
 
-fn command(port: u16, shards: usize, settings: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringmq"));
-    command.args(["-l", &format!("127.0.0.1:{port}"), "--ephemeral"]);
+fn command(port: u16, data: Option<&Path>, shards: usize, settings: &[&str]) -> Command {
+    // Another build of it, such as one of the release profile. Not RINGMQ_...: those are the broker's.
+    let broker = std::env::var_os("TEST_BROKER");
+    let mut command = Command::new(broker.unwrap_or(env!("CARGO_BIN_EXE_ringmq").into()));
+    command.args(["-l", &format!("127.0.0.1:{port}")]);
+    match data {
+        Some(data) => command.arg("--data-dir").arg(data),
+        None => command.arg("--ephemeral"),
+    };
     command.args(["--shards", &shards.to_string()]);
     for setting in settings {
         command.args(["--set", setting]);
     }
     command
+}
+
+/// With several shards the broker has a log, alone it has none: most tests run both ways.
+fn data_dir(port: u16, shards: usize) -> Option<PathBuf> {
+    let name = format!("broker-{}-{port}", std::process::id());
+    (shards > 1).then(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
 }
 
 fn follow(output: impl Read + Send + 'static, log: &Arc<Log>) -> JoinHandle<()> {
@@ -205,7 +243,7 @@ fn follow(output: impl Read + Send + 'static, log: &Arc<Log>) -> JoinHandle<()> 
 
 /// A loopback port nobody listens on. Taken from below the range that outgoing
 /// connections use, so that no test's client sits on it before the broker does.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let offset = (std::process::id() % 180 * 100) as u16;
     for _ in 0..PORTS {

@@ -11,7 +11,7 @@ mod notation;
 mod scram;
 mod wire;
 
-pub(crate) use broker::Broker;
+pub(crate) use broker::{Broker, free_port};
 pub(crate) use client::{Connack, RawClient};
 pub(crate) use notation::wire;
 pub(crate) use scram::ClientKeys;

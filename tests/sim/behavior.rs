@@ -282,6 +282,7 @@ impl Client {
         if let Some(id) = done {
             self.counted.remove(&id);
             self.in_use.remove(&id);
+            self.completing.remove(&id);
         }
         world.trace.note(|| format!("client {} acknowledges {ack:?}", self.index));
         self.send(world, &ack);

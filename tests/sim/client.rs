@@ -89,10 +89,13 @@ pub(crate) struct Client {
     pub(crate) resets: bool,
     pub(crate) outgoing: VecDeque<Outgoing>,
     pub(crate) requests: BTreeMap<PacketId, Request>,
-    /// QoS 2 identifiers received and not released.
+    /// QoS 2 identifiers received and not released; and those released and not completed.
     pub(crate) received: BTreeSet<PacketId>,
+    pub(crate) completing: BTreeSet<PacketId>,
     /// Identifiers of the broker in use, with the start of their payload.
     pub(crate) in_use: BTreeMap<PacketId, Vec<u8>>,
+    /// Those at QoS 1 from before the power failed that the broker had acknowledged to their publisher.
+    pub(crate) unsure: BTreeMap<PacketId, Vec<u8>>,
     /// PUBLISHes of this connection that count against Receive Maximum.
     pub(crate) counted: BTreeSet<PacketId>,
     /// Acknowledgements to send.
@@ -132,7 +135,9 @@ impl Client {
             outgoing: VecDeque::new(),
             requests: BTreeMap::new(),
             received: BTreeSet::new(),
+            completing: BTreeSet::new(),
             in_use: BTreeMap::new(),
+            unsure: BTreeMap::new(),
             counted: BTreeSet::new(),
             acks: Vec::new(),
             quota: 0,
@@ -157,7 +162,10 @@ impl Client {
         match self.state {
             State::Idle { at, after } => {
                 let is_seen = |link: LinkId| world.links[link].place != Place::Gone;
-                !self.has_left && (calm || at <= world.now) && !after.is_some_and(is_seen)
+                !self.has_left
+                    && !world.is_starting
+                    && (calm || at <= world.now)
+                    && !after.is_some_and(is_seen)
             }
             State::Connecting => !calm && self.profile.troubles > 0,
             State::Connected => {
@@ -231,6 +239,8 @@ impl Client {
             }
         }
         let name = self.profile.name.clone();
+        let number = world.book.announce(self.index);
+        let user_name = plan.storage.map(|_| number.to_string());
         let keep_alive_secs = if calm { 0 } else { self.profile.keep_alive_secs };
         let connect = Connect {
             version,
@@ -245,11 +255,12 @@ impl Client {
                 properties: will_properties.as_properties(),
                 payload: &will_payload,
             }),
-            user_name: None,
+            user_name: user_name.as_deref(),
             password: None,
         };
         world.trace.note(|| format!("client {} connects: will {will:?}, {connect:?}", self.index));
         let hello = Hello {
+            number,
             clean_start,
             expiry_secs: self.asked_expiry_secs,
             keep_alive_secs,
@@ -337,6 +348,26 @@ impl Client {
             && self.received.is_empty()
     }
 
+    /// The whole machine ends. Some of what it had sent still arrives.
+    pub(crate) fn lose_machine(&mut self, world: &mut World, oracle: &mut Oracle) {
+        if let Some((link, _)) = self.displaced.take() {
+            world.ignore(link);
+        }
+        let Some(link) = self.link else { return };
+        let outbound = world.links[link].outbound.len();
+        let kept = world.random.below(outbound + 1);
+        world.links[link].sever(0, kept);
+        while self.link == Some(link) && !world.links[link].outbound.is_empty() {
+            self.read(world, oracle);
+        }
+        if self.link == Some(link) {
+            world.ignore(link);
+            self.lost(world, None);
+        }
+        // It may have lost its state, too.
+        self.resets |= !self.profile.stays && world.random.chance(10);
+    }
+
     /// The connection has ended, or is of no use any more. What is known of the
     /// session stays until CONNACK tells whether the broker knows it, too.
     pub(crate) fn lost(&mut self, world: &mut World, after: Option<LinkId>) {
@@ -359,7 +390,9 @@ impl Client {
         self.active.clear();
         self.subscriptions.end(None, step);
         self.received.clear();
+        self.completing.clear();
         self.in_use.clear();
+        self.unsure.clear();
     }
 
     pub(crate) fn send(&mut self, world: &mut World, packet: &Packet<'_>) {

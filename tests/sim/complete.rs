@@ -122,6 +122,9 @@ impl Oracle {
     fn check_last_words(&self, client: &Client, qos0_may_be_lost: bool, now: Time) {
         for (topic, known) in self.plan.topics.iter().enumerate() {
             let Some(qos) = known.retained else { continue };
+            if self.unsure_topics.contains(&topic) {
+                continue;
+            }
             let is_safe = qos.min(client.least_qos(&self.plan, &known.name)) > QoS::AtMostOnce;
             let since = client.subscriptions.0.iter().find_map(|one| {
                 let since = one.active?;

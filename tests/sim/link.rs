@@ -126,7 +126,7 @@ impl Link {
     }
 
     /// Bytes that the broker may be given at once, so that it is known when it looks at each packet:
-    /// behind a SUBSCRIBE that may have to wait, no whole one.
+    /// no whole one behind a SUBSCRIBE that may have to wait, or behind CONNECT.
     pub(crate) fn heard_at_once_max(&self) -> usize {
         let Some(claim) = self.claim() else { return usize::MAX };
         let (end, _) = self.words[claim];
@@ -139,9 +139,15 @@ impl Link {
         self.claim().is_some_and(|claim| self.words[claim].0 <= self.heard)
     }
 
-    /// The first SUBSCRIBE that may have to wait.
+    /// The first packet behind which all may have to wait.
     fn claim(&self) -> Option<usize> {
-        self.words.iter().position(|(_, word)| matches!(word, Word::Claim))
+        self.words.iter().position(|(_, word)| matches!(word, Word::Claim | Word::Connect(_)))
+    }
+
+    /// Whether the next packet is, or may be, a DISCONNECT, which has to wait while acknowledgements do.
+    pub(crate) fn may_defer(&self) -> bool {
+        let is_heard = self.words.front().is_some_and(|(end, _)| *end <= self.heard);
+        is_heard && matches!(self.words[0].1, Word::Disconnect { .. } | Word::Offence(_))
     }
 
     /// The next word that the broker has received to its end.

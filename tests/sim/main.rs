@@ -15,9 +15,9 @@
 //!
 //! How it fits together: `plan` and `profile` draw what a simulation is about;
 //! `features` says which extensions it has; `sim` picks one event after another; `world`, `shell` and `link` are the machine
-//! around the brokers; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
+//! around the brokers, `disk` and `power` what its logs are on; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
 //! are the clients; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
-//! `complete` what must become of messages; `script` and `shrink` make a failure small.
+//! `complete` what must become of messages, `recovery` what must be left when the power has failed; `script` and `shrink` make a failure small.
 //!
 //! The rules, by the numbers in the reports:
 //!
@@ -40,6 +40,18 @@
 //! 16. A request brings what is retained, once and whole, and only to those that have registered.
 //! 17. A delayed publication waits exactly as long as it is to.
 //!
+//! The power of the whole machine may fail at any moment, and of what its disks were writing then, any
+//! sectors are there. For what was promised (by CONNACK, SUBACK, UNSUBACK, PUBACK, PUBREC) this means:
+//!
+//! 18. Sessions and subscriptions are as they were, what is in flight has its Packet Identifiers and
+//!     DUP, QoS 2 stays exactly once, and no log is ever taken for damaged.
+//! 19. No will and no delayed publication is lost, or published twice.
+//! 20. What was retained is, or what came later; what was cleared is gone.
+//! 21. Sessions expire by the time of day.
+//!
+//! What was not promised may be there or not. Then the book and the oracle go on with what the logs
+//! say (`recovery`), so that all other rules hold from there on.
+//!
 //! A new operation is a line in `profile` that says which clients do it, a method in
 //! `behavior` (or `trouble`) that does it, and a rule that can fail.
 
@@ -49,14 +61,17 @@ mod claims;
 mod client;
 mod complete;
 mod directed;
+mod disk;
 mod features;
 mod link;
 mod message;
 mod oracle;
 mod plan;
+mod power;
 mod profile;
 mod protocol;
 mod random;
+mod recovery;
 mod requests;
 mod retained;
 mod runner;

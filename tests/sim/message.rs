@@ -29,6 +29,10 @@ pub(crate) struct Message {
     pub(crate) heard: Vec<Time>,
     /// The broker has certainly taken it.
     pub(crate) is_certain: bool,
+    /// PUBACK or PUBREC has come.
+    pub(crate) is_acknowledged: bool,
+    /// How often the end of the whole machine was a reason to route it once more.
+    pub(crate) reroutes: usize,
 }
 
 impl Message {
@@ -57,12 +61,15 @@ impl Message {
             routed: 0,
             heard: Vec::new(),
             is_certain: false,
+            is_acknowledged: false,
+            reroutes: 0,
         }
     }
 
     /// How often it may be routed.
     pub(crate) fn routed_max(&self) -> usize {
-        if self.qos == QoS::AtLeastOnce { self.heard.len() } else { self.heard.len().min(1) }
+        let heard = self.heard.len();
+        self.reroutes + if self.qos == QoS::AtLeastOnce { heard } else { heard.min(1) }
     }
 
     /// Whether a client that takes no big messages takes it.

@@ -55,6 +55,8 @@ pub(crate) struct Count {
     pub(crate) either: u32,
     /// Those of each that are no repetitions.
     fresh_live: u32,
+    /// Those live ones of the last session that came at QoS 2.
+    in_session: (Option<u64>, u32),
     fresh_retained: u32,
     pub(crate) fresh: u32,
 }
@@ -67,11 +69,13 @@ pub(crate) struct Oracle {
     /// Members of a shared subscription that got a message.
     pub(crate) takers: BTreeMap<(usize, usize), BTreeSet<usize>>,
     /// Last message by client, publisher, topic, and both QoS.
-    latest: BTreeMap<(usize, usize, usize, QoS, QoS), usize>,
+    pub(crate) latest: BTreeMap<(usize, usize, usize, QoS, QoS), usize>,
     /// What a client last got on a retained topic; `None` if it was cleared.
     pub(crate) last_words: BTreeMap<(usize, usize), Option<usize>>,
     /// The message that the broker has retained last on a topic.
     pub(crate) retained: BTreeMap<usize, usize>,
+    /// Retained topics of which a message was lost with the power, and nothing was retained since.
+    pub(crate) unsure_topics: BTreeSet<usize>,
     /// Messages that a client refused with an error code, so that they may come again.
     pub(crate) refused: BTreeSet<(usize, usize)>,
     pub(crate) wills: u64,
@@ -81,7 +85,7 @@ pub(crate) struct Oracle {
     pub(crate) asks: BTreeMap<usize, Ask>,
     pub(crate) claims: Claims,
     /// Messages that wait for their time on a shard, by that and by arrival.
-    delayed: BTreeMap<(ShardId, Time, u64), usize>,
+    pub(crate) delayed: BTreeMap<(ShardId, Time, u64), usize>,
     pub(crate) delayed_in_all: u64,
 }
 
@@ -95,6 +99,7 @@ impl Oracle {
             latest: BTreeMap::new(),
             last_words: BTreeMap::new(),
             retained: BTreeMap::new(),
+            unsure_topics: BTreeSet::new(),
             refused: BTreeSet::new(),
             wills: 0,
             arrivals: BTreeMap::new(),
@@ -145,6 +150,7 @@ impl Oracle {
         let message = &mut self.messages[number];
         assert!(self.plan.bulky || message.is_certain, "{number} acknowledged before it came");
         message.is_certain = true;
+        message.is_acknowledged = true;
     }
 
     /// The broker has come to know of a message, or to publish it of its own accord.
@@ -160,7 +166,8 @@ impl Oracle {
         };
         let message = &mut self.messages[number];
         if let News::WillIsDue { .. } = news {
-            assert!(message.heard.is_empty(), "the book publishes a will once");
+            let is_again = !message.heard.is_empty();
+            assert!(!is_again || self.plan.power_cuts > 0, "the book publishes a will once");
             message.first_sent = step;
             self.wills += 1;
         }
@@ -180,9 +187,13 @@ impl Oracle {
     /// The broker publishes a message.
     fn route(&mut self, number: usize, at: Time, step: u64) {
         let message = &mut self.messages[number];
+        // Otherwise once more only after the power has failed.
+        let is_again = message.qos != QoS::AtLeastOnce && !message.heard.is_empty();
+        message.reroutes += usize::from(is_again);
         message.heard.push(at);
         message.routed = step;
         if message.retain {
+            self.unsure_topics.remove(&message.topic);
             self.retained.insert(message.topic, number);
         }
     }
@@ -240,7 +251,7 @@ impl Oracle {
         } else if client.takes_share(&plan, received.topic) {
             self.check_taker(client, number);
         } else {
-            self.check_order(client, number, received.qos);
+            self.check_order(client, number, received);
         }
     }
 
@@ -255,7 +266,20 @@ impl Oracle {
         let comes_surely_live = self.comes_surely_live(client, number, received);
         let message = &self.messages[number];
         let answers_max = self.answers_max(client.index, received.topic);
+        let is_refused = self.refused.contains(&(client.index, number));
+        let is_shared = client.takes_share(&self.plan, received.topic);
         let count = self.counts.entry((client.index, number)).or_default();
+        if count.in_session.0 != client.serial {
+            count.in_session = (client.serial, 0);
+        }
+        let is_qos2 = received.qos == QoS::ExactlyOnce;
+        count.in_session.1 += u32::from(kind == Origin::Live && is_qos2);
+        assert!(
+            count.in_session.1 <= 1 || is_refused || is_shared,
+            "rule 18: client {} got {number} at QoS 2 {} times",
+            client.index,
+            count.in_session.1
+        );
         let fresh = u32::from(!received.dup || received.qos == QoS::ExactlyOnce);
         count.fresh += fresh;
         match kind {
@@ -289,7 +313,7 @@ impl Oracle {
             || count.fresh_retained > retained_max
             || count.fresh > copies_max;
         assert!(
-            !is_too_often || self.refused.contains(&(client.index, number)),
+            !is_too_often || is_refused,
             "rule 2/3: client {} got message {number} {} times live, routed {live_max}, \
              and {} times retained of {retained_max}, {} in all of {copies_max}",
             client.index,
@@ -321,7 +345,8 @@ impl Oracle {
     }
 
     /// Rule 1.
-    fn check_order(&mut self, client: &Client, number: usize, qos: QoS) {
+    fn check_order(&mut self, client: &Client, number: usize, received: Received<'_>) {
+        let Received { qos, dup, .. } = received;
         let message = &self.messages[number];
         if message.is_clear || self.counts[&(client.index, number)].live > 1 {
             return;
@@ -338,8 +363,11 @@ impl Oracle {
             || message.expiry_secs.is_some()
             || self.plan.tight
             || !self.is_due(client, message);
+        // Or it had expired, and the broker has forgotten that with the power.
+        let was_expired = dup && message.expiry_secs.is_some() && self.plan.power_cuts > 0;
+        let is_again = message.attempts > 1 || message.reroutes > 0;
         assert!(
-            message.attempts > 1 && may_be_first,
+            is_again && may_be_first || was_expired,
             "rule 1: client {} got {number} behind {latest}",
             client.index
         );
@@ -350,7 +378,9 @@ impl Oracle {
         let message = &self.messages[number];
         let key = (client.index, message.publisher, message.topic, message.qos, received.qos);
         let latest = self.latest.entry(key).or_insert(number);
-        let is_excused = received.dup || message.attempts > 1;
+        // What was not acknowledged before the power failed may have come and not be retained.
+        let is_lost = !self.messages[*latest].is_certain;
+        let is_excused = received.dup || message.attempts > 1 || is_lost;
         assert!(
             *latest <= number || is_excused,
             "rule 1: client {} got retained {number} behind {latest}",

@@ -9,6 +9,7 @@ use ringmq::{
 
 use crate::{
     features::{Features, OLD},
+    power::Storage,
     profile::{self, Profile},
     random::Random,
 };
@@ -93,6 +94,10 @@ pub(crate) struct Plan {
     pub(crate) jumps: usize,
     /// How often all clients of one shard are lost, likewise.
     pub(crate) losses: usize,
+    /// The logs, if there are any.
+    pub(crate) storage: Option<Storage>,
+    /// How often the power fails, likewise.
+    pub(crate) power_cuts: usize,
 }
 
 impl Plan {
@@ -111,7 +116,12 @@ impl Plan {
         if !bulky && random.chance(20) {
             policy.limits.session_expiry_secs_max = random.pick(&[0, 1, 4, 60]);
         }
-        let features = if bulky { Features::default() } else { Features::new(random) };
+        let mut features = if bulky { Features::default() } else { Features::new(random) };
+        // From a source of its own: the seeds without logs stay as they were.
+        let mut own = Random::new(random.clone().next());
+        let storage = (!bulky && own.chance(50)).then(|| storage(&mut own));
+        // By the User Name it is known which connection a log tells of.
+        features.authenticates &= storage.is_none();
         features.configure(&mut policy);
         let shared = match (features.automatic.is_some(), random.chance(30)) {
             (true, _) => SHARED_APART,
@@ -137,6 +147,8 @@ impl Plan {
             stops_early: random.chance(5),
             jumps: if bulky { 0 } else { random.pick(&[0, 5, 50]) },
             losses: random.pick(&[0, 0, 20]),
+            storage,
+            power_cuts: storage.map_or(0, |_| own.pick(&[0, 5, 20, 60])),
         };
         for index in 0..watchers {
             plan.clients.push(profile::watcher(random, index, ALL));
@@ -243,6 +255,15 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         delayed_bytes_max: 1 << 30,
     };
     Policy { limits, shared: strategies(random.clone()), ..Policy::default() }
+}
+
+fn storage(random: &mut Random) -> Storage {
+    Storage {
+        segment_bytes: random.pick(&[1 << 10, 4 << 10, 16 << 10]),
+        bytes_max: 1 << 40,
+        pace: random.pick(&[1, 1, 10, 100]),
+        disk_faults: 0,
+    }
 }
 
 /// One for the group `one`, another for the others.

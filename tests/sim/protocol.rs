@@ -90,7 +90,9 @@ impl Client {
             Packet::Publish(publish) => self.got_publish(world, oracle, publish, made),
             Packet::PubRel(ack) => {
                 assert_eq!(ack.reason, ReasonCode::Success, "rule 2: PUBREL of something unknown");
-                self.received.remove(&ack.packet_id);
+                if self.received.remove(&ack.packet_id) {
+                    self.completing.insert(ack.packet_id);
+                }
                 self.acks.push(Packet::PubComp(plain(ack.packet_id)));
             }
             Packet::PubAck(ack) => self.got_puback(oracle, ack),
@@ -161,7 +163,9 @@ impl Client {
     }
 
     fn connected(&mut self, world: &mut World, oracle: &mut Oracle, session_present: bool) {
-        let is_new = match self.link.and_then(|link| world.book.welcome(link)) {
+        let welcome = self.link.and_then(|link| world.book.welcome(link));
+        welcome.into_iter().for_each(|welcome| world.book.acknowledged(welcome.connect));
+        let is_new = match welcome {
             Some(welcome) if !oracle.plan.bulky => {
                 // Version 3.1 has no word for it, so that its clients take it from the book.
                 let is_told = self.profile.version > Version::V31;
@@ -175,6 +179,9 @@ impl Client {
         if is_new {
             self.forget_session(world.step);
             self.subscribed_automatically(world, oracle);
+            if welcome.is_some_and(|welcome| welcome.has_survived) {
+                self.miss_retained();
+            }
         }
         self.ended_with_connection = self.asked_expiry_secs == 0;
         self.resets = false;
@@ -318,6 +325,10 @@ impl Client {
     fn note_publish(&mut self, id: PacketId, publish: &Publish<'_>) -> bool {
         assert!(self.counted.insert(id), "rule 8: {id} twice on one connection");
         let start = &publish.payload[..publish.payload.len().min(4)];
+        if let Some(known) = self.unsure.remove(&id) {
+            let is_again = known == start;
+            assert!(publish.dup || !is_again, "rule 18: {id} comes again as if for the first time");
+        }
         let known = self.in_use.insert(id, start.to_vec());
         if let Some(known) = known {
             assert!(publish.dup, "rule 8: {id} is in use");

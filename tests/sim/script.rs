@@ -56,7 +56,14 @@ impl Action {
             Self::Receive(link) | Self::Hangup(link) | Self::Take(link) | Self::Send(link) => {
                 Some(link)
             }
-            Self::Turn(_) | Self::Advance(_) | Self::Put(..) | Self::Get(..) => None,
+            Self::Turn(_)
+            | Self::Advance(_)
+            | Self::Put(..)
+            | Self::Get(..)
+            | Self::Sync(_)
+            | Self::Work(_)
+            | Self::Heal(_)
+            | Self::Start => None,
         }
     }
 

@@ -23,6 +23,7 @@ const OUTPUT_BYTES_MAX: usize = limits::OUTPUT_BYTES_MAX as usize
 impl World {
     pub(crate) fn turn(&mut self, id: ShardId) {
         self.shards[id.index()].touched = false;
+        self.give_jobs(id);
         while let Some(effect) = self.shards[id.index()].broker.pop_effect() {
             self.effect(id, effect);
         }
@@ -47,10 +48,13 @@ impl World {
                 let now = self.now;
                 let Some(link) = self.unbind(id, conn) else { return };
                 self.trace.note(|| format!("  shard {id} closes link {link}"));
+                let id_of_link = link;
                 let link = &mut self.links[link];
                 link.stamp(last.len(), link.empty_at, now);
                 link.sending.extend(last);
                 link.closing = true;
+                // With the DISCONNECT that has waited, if one has.
+                self.hear(id_of_link);
             }
             Effect::Move { conn, to, bytes, .. } => {
                 let Some(link) = self.unbind(id, conn) else { return };
@@ -65,12 +69,14 @@ impl World {
                 self.trace.note(|| format!("  shard {id} pauses link {link}"));
                 self.stats.pauses += u64::from(!self.links[link].paused);
                 self.links[link].paused = true;
+                self.is_waiting |= self.storage.is_some();
             }
             Effect::ResumeReading { conn } => {
                 let Some(link) = self.link_of(id, conn) else { return };
                 self.trace.note(|| format!("  shard {id} resumes link {link}"));
                 self.stats.resumes += u64::from(self.links[link].paused);
                 self.links[link].paused = false;
+                self.book.read_on(self.now, self.links[link].owner.0, link);
             }
         }
     }
@@ -104,12 +110,27 @@ impl World {
     pub(crate) fn hear(&mut self, link: LinkId) {
         let (client, _) = self.links[link].owner;
         let home = self.links[link].home;
-        while let Some(word) = self.links[link].next_heard() {
+        while !self.defers(link)
+            && let Some(word) = self.links[link].next_heard()
+        {
             if let Word::Connect(_) = word {
                 self.links[link].empty_at = self.now;
             }
             self.book.hear(self.now, (client, link), home, word);
         }
+    }
+
+    /// Whether the broker has not looked at the DISCONNECT that is next.
+    fn defers(&mut self, link: LinkId) -> bool {
+        if !self.links[link].may_defer() {
+            return false;
+        }
+        let waits = match self.links[link].place {
+            Place::Shard(shard, conn) => self.broker(shard).is_settled(conn),
+            Place::Lane | Place::Gone => false,
+        };
+        self.is_waiting |= waits;
+        waits
     }
 
     pub(crate) fn hang_up(&mut self, link: LinkId) {
@@ -181,7 +202,8 @@ impl World {
         entry.1 = Some(link);
         let conn = ConnId { slot, generation: entry.0 };
         self.trace.note(|| format!("link {link} opens on shard {id} as {conn}"));
-        let origin = Origin { peer: ([127, 0, 0, 1], 1024 + link as u16).into(), is_local: true };
+        let peer = ([127, 0, 0, 1], 1024 + link as u16).into();
+        let origin = Origin { peer, is_local: true, is_relaxed: false };
         let now = self.now;
         self.touch(id).open(now, conn, origin);
         self.links[link].place = Place::Shard(id, conn);

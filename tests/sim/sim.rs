@@ -15,6 +15,7 @@ use crate::{
     plan::{self, Kind, Plan},
     profile,
     random::Random,
+    recovery,
     script::{Beat, Case, Event, Recording},
     trace::Trace,
     world::{Action, Stats, World},
@@ -43,6 +44,10 @@ pub(crate) fn run(case: &Case, trace: Trace, recording: Option<&Recording>) -> S
     let seeds = random.clone();
     let mut world = World::new(random, trace, plan.shards, &plan.policy, plan.chunk_max);
     world.loses_batches = case.loses_batches;
+    if let Some(storage) = plan.storage {
+        world = world.with_disks(storage);
+        world.trace.note(|| format!("{storage:?}"));
+    }
     let clients = plan.clients.iter().enumerate();
     let clients = clients.map(|(index, profile)| {
         let mut client = Client::new(index, profile.clone(), world.now);
@@ -215,6 +220,14 @@ impl Sim {
             self.world.now = self.world.now.plus_secs(secs);
             self.world.stats.jumps += 1;
         }
+        if self.world.random.below(10_000) < plan.power_cuts {
+            self.cut_power();
+        }
+        if let Some(storage) = plan.storage
+            && self.world.random.below(10_000) < storage.disk_faults
+        {
+            self.world.bring_disk_fault(plan.freeze_max);
+        }
         if self.world.random.below(10_000) < plan.losses {
             let shard = self.world.random.below(self.world.shards.len());
             self.world.trace.note(|| format!("-- shard {shard} loses its clients"));
@@ -227,6 +240,24 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// The whole machine ends without notice, and begins again some time later with what is on its
+    /// disks.
+    fn cut_power(&mut self) {
+        self.world.trace.note(|| "-- the power fails".into());
+        for client in &mut self.clients {
+            client.lose_machine(&mut self.world, &mut self.oracle);
+        }
+        self.world.power_off();
+        let millis = self.world.random.pick(&[0, 5, 900, 5_000, 100_000]);
+        self.world.now = self.world.now.plus_millis(millis);
+        let logs = self.world.recover();
+        for log in &logs {
+            self.world.trace.note(|| format!("   left: {:?}", log.shard));
+        }
+        recovery::check_what_is_left(&mut self.world, &mut self.oracle, &mut self.clients, &logs);
+        self.world.power_on(logs);
     }
 
     fn collect_events(&mut self) {
@@ -283,6 +314,7 @@ impl Sim {
             let broker = self.world.broker(shard);
             *broker.summary().counters()
         });
+        let counters = counters.chain(self.world.past.iter().copied());
         let end = End { now: self.world.now, counters: counters.collect() };
         for reason in NEVER {
             assert_eq!(end.drops(reason), 0, "rule 2: dropped: {}", reason.name());
@@ -421,7 +453,8 @@ impl Sim {
 }
 
 /// What no client gives reason for.
-const NEVER: [DropReason; 2] = [DropReason::RetainedFull, DropReason::ReservedTopic];
+const NEVER: [DropReason; 3] =
+    [DropReason::RetainedFull, DropReason::ReservedTopic, DropReason::Storage];
 
 const LIVE_STEPS_MAX: u64 = 30_000;
 const SETTLE_STEPS_MAX: u64 = 2_000_000;

@@ -2,17 +2,19 @@
 //! network and the clock. Mirrors the contract at the methods of `Broker`;
 //! knows nothing of what clients say.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use ringmq::{
     base::{ShardId, Time},
-    broker::{Broker, BrokerSetup, MeshMessage},
+    broker::{Broker, BrokerSetup, Counters, MeshMessage},
     config::Policy,
 };
 
 use crate::{
     book::{Book, Word},
+    disk::Disk,
     link::{Link, LinkId, Place, take_front},
+    power::Storage,
     random::Random,
     trace::Trace,
 };
@@ -32,6 +34,14 @@ pub(crate) enum Action {
     Hangup(LinkId),
     Take(LinkId),
     Send(LinkId),
+    /// The disk has written a batch.
+    Sync(ShardId),
+    /// The disk does what else it was asked to.
+    Work(ShardId),
+    /// The disk takes what it is given again.
+    Heal(ShardId),
+    /// All shards are restored: clients may come.
+    Start,
 }
 
 /// What a run has exercised.
@@ -69,6 +79,18 @@ pub(crate) struct Stats {
     pub(crate) wrong_logins: u64,
     /// Sessions that began with automatic subscriptions.
     pub(crate) automatic: u64,
+    /// Ends of the whole machine without notice, and logs whose end was torn then.
+    pub(crate) power_cuts: u64,
+    pub(crate) torn: u64,
+    /// Sessions that a restart has found.
+    pub(crate) restored: u64,
+    /// What the disks have done.
+    pub(crate) batches: u64,
+    pub(crate) log_reads: u64,
+    pub(crate) segments_deleted: u64,
+    /// Times that a disk refused to write, and that clients were refused something for want of room or that.
+    pub(crate) disk_faults: u64,
+    pub(crate) storage_refusals: u64,
 }
 
 impl Stats {
@@ -95,6 +117,14 @@ impl Stats {
         self.logins += other.logins;
         self.wrong_logins += other.wrong_logins;
         self.automatic += other.automatic;
+        self.power_cuts += other.power_cuts;
+        self.torn += other.torn;
+        self.restored += other.restored;
+        self.batches += other.batches;
+        self.log_reads += other.log_reads;
+        self.segments_deleted += other.segments_deleted;
+        self.disk_faults += other.disk_faults;
+        self.storage_refusals += other.storage_refusals;
     }
 
     /// Panics if many runs have never come to something that they are to test.
@@ -119,6 +149,12 @@ impl Stats {
             self.logins,
             self.wrong_logins,
             self.automatic,
+            self.power_cuts,
+            self.torn,
+            self.restored,
+            self.batches,
+            self.log_reads,
+            self.segments_deleted,
         ];
         assert!(met.iter().all(|count| *count > 0), "{self:?}");
     }
@@ -132,6 +168,27 @@ pub(crate) struct Shard {
     /// Whether the broker may have effects or output, and since when.
     pub(crate) touched: bool,
     pub(crate) touched_at: Time,
+}
+
+impl Lane {
+    /// What was on it is gone.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.moves.clear();
+        self.opens_at = 0;
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(broker: Broker) -> Self {
+        Self {
+            broker,
+            slots: Vec::new(),
+            free: Vec::new(),
+            touched: false,
+            touched_at: Time::default(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -161,12 +218,23 @@ pub(crate) struct World {
     pub(crate) book: Book,
     pub(crate) links: Vec<Link>,
     /// Links that are not over.
-    live: Vec<LinkId>,
+    pub(crate) live: Vec<LinkId>,
     pub(crate) shards: Vec<Shard>,
-    lanes: Vec<Lane>,
+    pub(crate) lanes: Vec<Lane>,
+    /// What brokers are made of, but for their shard.
+    pub(crate) setup: BrokerSetup,
+    /// One for each shard, unless nothing outlives the process.
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) storage: Option<Storage>,
+    /// The brokers are restored and not started yet.
+    pub(crate) is_starting: bool,
+    /// What brokers have counted that are no more.
+    pub(crate) past: Vec<Counters>,
     /// Largest chunk that a pipe delivers at once.
     chunk_max: usize,
     is_ending: bool,
+    /// A broker may have something from a connection that it has not looked at.
+    pub(crate) is_waiting: bool,
     /// Output may wait behind CONNACK for other shards.
     pub(crate) holds_connack: bool,
     /// A fault of this world, for those who test the rules: a lane loses what
@@ -182,24 +250,16 @@ impl World {
         policy: &Policy,
         chunk_max: usize,
     ) -> Self {
-        let seed = random.next();
-        let broker = |shard| {
-            Broker::new(BrokerSetup {
-                shard: ShardId(shard),
-                shards,
-                seed,
-                secret: [7; 32],
-                policy: policy.clone(),
-                trace: None,
-            })
+        let setup = BrokerSetup {
+            shard: ShardId(0),
+            shards,
+            seed: random.next(),
+            secret: [7; 32],
+            policy: policy.clone(),
+            trace: None,
         };
-        let shard = |id| Shard {
-            broker: broker(id),
-            slots: Vec::new(),
-            free: Vec::new(),
-            touched: false,
-            touched_at: Time::default(),
-        };
+        let broker = |shard| Broker::new(BrokerSetup { shard: ShardId(shard), ..setup.clone() });
+        let all = (0..shards).map(|shard| Shard::new(broker(shard))).collect();
         let lanes = usize::from(shards) * usize::from(shards);
         Self {
             now: Time::from_millis(1),
@@ -210,9 +270,15 @@ impl World {
             loses_batches: false,
             holds_connack: !policy.auto_subscribe.is_empty(),
             is_ending: false,
+            is_waiting: false,
             links: Vec::new(),
             live: Vec::new(),
-            shards: (0..shards).map(shard).collect(),
+            shards: all,
+            setup,
+            disks: Vec::new(),
+            storage: None,
+            is_starting: false,
+            past: Vec::new(),
             lanes: (0..lanes)
                 .map(|_| Lane {
                     capacity: random.range(1, 4),
@@ -315,6 +381,7 @@ impl World {
     /// Lets everything be scheduled again.
     pub(crate) fn thaw(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.opens_at = 0);
+        self.disks.iter_mut().for_each(Disk::thaw);
         for &link in &self.live {
             self.links[link].receives_from = 0;
             self.links[link].reads_from = 0;
@@ -327,7 +394,8 @@ impl World {
         let links = self.live.iter().map(|&link| &self.links[link]);
         let steps = lanes
             .map(|lane| lane.opens_at)
-            .chain(links.flat_map(|link| [link.receives_from, link.reads_from]));
+            .chain(links.flat_map(|link| [link.receives_from, link.reads_from]))
+            .chain(self.disks.iter().flat_map(Disk::thaws_at));
         steps.filter(|step| *step > self.step).min()
     }
 
@@ -347,11 +415,13 @@ impl World {
 
     /// All that can happen now.
     pub(crate) fn enabled(&self, out: &mut Vec<Action>) {
+        let now = self.now;
+        self.enabled_disks(out);
         for (from, shard) in self.shard_ids().zip(&self.shards) {
             if shard.touched {
                 out.push(Action::Turn(from));
             }
-            if shard.broker.next_deadline().is_some_and(|at| at <= self.now) {
+            if shard.broker.next_deadline().is_some_and(|at| at <= now) {
                 out.push(Action::Advance(from));
             }
             for to in self.shard_ids().filter(|to| *to != from) {
@@ -389,9 +459,13 @@ impl World {
         match action {
             Action::Turn(shard) => self.turn(shard),
             Action::Advance(shard) => {
+                self.turn(shard);
                 let now = self.now;
                 self.touch(shard).advance(now);
-                self.book.advance(now, shard);
+                if !self.is_starting {
+                    let links = &self.links;
+                    self.book.advance(self.now, shard, |link| links[link].paused);
+                }
             }
             Action::Put(from, to) => self.put(from, to),
             Action::Get(from, to) => self.get(from, to),
@@ -399,6 +473,30 @@ impl World {
             Action::Hangup(link) => self.hang_up(link),
             Action::Take(link) => self.take(link),
             Action::Send(link) => self.send(link),
+            Action::Sync(shard) => self.sync(shard),
+            Action::Work(shard) => self.work(shard),
+            Action::Heal(shard) => self.heal(shard),
+            Action::Start => self.start(),
+        }
+        if mem::take(&mut self.is_waiting) {
+            self.look_who_waits();
+        }
+    }
+
+    /// The book is to hear at once when the broker reads on from a connection.
+    fn look_who_waits(&mut self) {
+        for shard in self.shard_ids() {
+            if self.shards[shard.index()].touched {
+                self.turn(shard);
+            }
+        }
+        let is_durable = self.storage.is_some();
+        for at in 0..self.live.len() {
+            let id = self.live[at];
+            self.is_waiting |= self.links[id].paused && is_durable;
+            if self.links[id].may_defer() {
+                self.hear(id);
+            }
         }
     }
 
@@ -409,7 +507,7 @@ impl World {
         for shard in self.shard_ids() {
             self.touch(shard).shut_down(now);
         }
-        self.book.shut_down(now);
+        self.book.shut_down(self.now, self.storage.is_some());
     }
 
     /// Forgets the links on which nothing can happen any more.
@@ -419,6 +517,8 @@ impl World {
 
     /// Panics unless all that was promised to the shell has been kept.
     pub(crate) fn check_quiet(&self) {
+        assert!(self.disks.iter().all(Disk::is_idle), "rule 9: a disk is busy");
+        assert!(!self.is_starting, "rule 9: the brokers do not start");
         for (at, lane) in self.lanes.iter().enumerate() {
             assert!(lane.queue.is_empty() && lane.moves.is_empty(), "rule 9: lane {at} is stuck");
         }
@@ -456,7 +556,8 @@ impl World {
         lane.opens_at = step + wait % lane.pace as u64;
         match item {
             Item::Batch(batch) => {
-                self.trace.note(|| format!("lane {from}>{to} gives {:.500}", format!("{batch:?}")));
+                self.trace
+                    .note(|| format!("lane {from}>{to} gives {:.3500}", format!("{batch:?}")));
                 if self.loses_batches && format!("{batch:?}").contains(LOST_TOPIC) {
                     return;
                 }

@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "packets",
         run: targets::packets::run,
@@ -45,6 +45,12 @@ pub const TARGETS: [Target; 7] = [
         run: targets::passwords::run,
         seeds: seeds::passwords,
         variants: 10_000,
+    },
+    Target {
+        name: "storage",
+        run: targets::storage::run,
+        seeds: seeds::storage,
+        variants: 100_000,
     },
 ];
 

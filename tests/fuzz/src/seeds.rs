@@ -5,7 +5,16 @@
 mod notation;
 
 use notation::wire;
-use ringmq::{auth::scram::Server, base::ShardId};
+use ringmq::{
+    auth::scram::Server,
+    base::{PacketId, QoS, ShardId, WallTime},
+    message::Identifiers,
+    storage::{
+        Attached, Boot, DelayedRecord, DeliveryNumber, Intake, MessageRecord, PublicationRecord,
+        Record, SessionNumber, SessionRecord, Source, Target, WillRecord,
+    },
+    topic::SubscriptionOptions,
+};
 
 use crate::scram;
 
@@ -231,3 +240,127 @@ pub(crate) fn passwords() -> Vec<Vec<u8>> {
         b"\0p=tls-unique,,n=user,r=x\0n,a=other,n=user,r=x\0n,,n=us\xc2\xader,r=x\0c=biws,r=x\0\xff".to_vec(),
     ]
 }
+
+/// See `targets/storage.rs`: a byte, then records behind their lengths.
+pub(crate) fn storage() -> Vec<Vec<u8>> {
+    let targets = [0, 1, 2].map(|number| Target {
+        session: SESSION,
+        delivery: DeliveryNumber(number),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        identifiers: Identifiers::from_elem(std::num::NonZeroU32::MIN, number as usize),
+    });
+    let publication = |is_retained| {
+        Record::Publication(PublicationRecord {
+            message: MESSAGE,
+            is_retained,
+            publisher: PUBLISHER,
+            origin: Some((ShardId(1), 4)),
+            targets: &targets,
+        })
+    };
+    let of_session = deltas();
+    let beside = intakes();
+    vec![
+        input(&[&[snapshot(), publication(true)], &of_session[..]].concat()),
+        input(&[&[snapshot(), publication(false)], &beside[..]].concat()),
+    ]
+}
+
+fn snapshot() -> Record<'static> {
+    let options = SubscriptionOptions::default();
+    Record::Session(SessionRecord {
+        number: SESSION,
+        client: "client",
+        user_name: Some("user"),
+        is_proven: true,
+        expiry_secs: 300,
+        detached_at: Some(WallTime(8)),
+        will: Some(WILL),
+        subscriptions: vec![("a/#", options), (FILTER, options)],
+        received: vec![PacketId::FIRST],
+        first: DeliveryNumber(0),
+        next: DeliveryNumber(3),
+        sent: DELIVERY,
+        done: vec![DeliveryNumber(1)],
+        released: vec![DELIVERY],
+    })
+}
+
+fn deltas() -> [Record<'static>; 8] {
+    let (session, delivery, filter) = (SESSION, DELIVERY, FILTER);
+    let (at, options) = (WallTime(6), SubscriptionOptions::default());
+    let (user_name, is_proven, will) = (None, false, Some(WILL));
+    [
+        Record::Attached(Attached { session, user_name, is_proven, expiry_secs: 1, will }),
+        Record::Subscribed { session, filter, options },
+        Record::Unsubscribed { session, filter },
+        Record::Done { session, delivery },
+        Record::Received { session, delivery },
+        Record::Released { session, packet_id: PacketId::FIRST },
+        Record::Detached { session, at, expiry_secs: 2, will_due_at: Some(at), sent: delivery },
+        Record::Ended { session },
+    ]
+}
+
+fn intakes() -> [Record<'static>; 8] {
+    let intake = |source| {
+        Record::Intake(Intake {
+            stamp: 5,
+            source,
+            client: Some("client"),
+            chosen: vec![(FILTER, ShardId(1))],
+            chosen_only: true,
+            message: MESSAGE,
+        })
+    };
+    let delayed = DelayedRecord {
+        number: 3,
+        due_at: WallTime(6),
+        client: Some("client"),
+        publisher: PUBLISHER,
+        will_of: Some(SESSION),
+        message: MESSAGE,
+    };
+    [
+        Record::Delayed(delayed),
+        intake(Source::Publisher(SESSION, PacketId::FIRST)),
+        intake(Source::Delayed(3)),
+        intake(Source::Will(SESSION)),
+        intake(Source::PassedOn(None)),
+        Record::Routed { stamp: 5 },
+        Record::DelayedDone { number: 3 },
+        Record::Boot(Boot { taken: vec![(ShardId(1), 5)], stamp: 5, ..Boot::default() }),
+    ]
+}
+
+/// A byte, then each record behind its length.
+fn input(records: &[Record<'_>]) -> Vec<u8> {
+    let mut input = vec![7];
+    for record in records {
+        let at = input.len();
+        input.push(0);
+        record.encode(&mut input);
+        input[at] = u8::try_from(input.len() - at - 1).expect("a small record");
+    }
+    input
+}
+
+const SESSION: SessionNumber = SessionNumber(1);
+const DELIVERY: DeliveryNumber = DeliveryNumber(2);
+const PUBLISHER: Option<(SessionNumber, PacketId)> = Some((SESSION, PacketId::FIRST));
+const FILTER: &str = "$share/g/a/+";
+const MESSAGE: MessageRecord<'static> = MessageRecord {
+    topic: "a/b",
+    properties: b"\x01\x01\x26\0\x01k\0\x01v",
+    payload: b"payload",
+    qos: QoS::ExactlyOnce,
+    retain: true,
+    expires_at: Some(WallTime(9)),
+};
+const WILL: WillRecord<'static> = WillRecord {
+    message: MESSAGE,
+    message_expiry_secs: Some(5),
+    delay_secs: 6,
+    due_at: Some(WallTime(7)),
+};

@@ -47,6 +47,11 @@ fn passwords_hold() {
 }
 
 #[test]
+fn storage_holds() {
+    replay("storage");
+}
+
+#[test]
 fn the_corpora_are_small() {
     let files = fuzz::TARGETS.iter().flat_map(|target| corpus_files(target.name));
     let bytes: u64 = files.map(|file| file.metadata().expect("a file").len()).sum();

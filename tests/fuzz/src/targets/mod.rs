@@ -7,6 +7,7 @@ pub(crate) mod passwords;
 pub(crate) mod properties;
 mod reference;
 pub(crate) mod session;
+pub(crate) mod storage;
 pub(crate) mod topics;
 
 use ringmq::codec::Version;

@@ -9,8 +9,8 @@ use std::{
 use ringmq::{
     base::{QoS, SessionKey, ShardId},
     topic::{
-        Added, Cursor, FilterKind, Index, Matches, Member, Removed, Retained, Strategies, Strategy,
-        SubscriptionOptions, TopicFilter, TopicName,
+        Added, Cursor, FilterKind, Index, Marks, Matches, Member, Removed, Retained, Strategies,
+        Strategy, SubscriptionOptions, TopicFilter, TopicName,
     },
 };
 
@@ -112,11 +112,10 @@ impl World {
 
     fn subscribe(&mut self, who: u32, options: SubscriptionOptions, filter: &TopicFilter) {
         let exclusive = filter.kind() == FilterKind::Exclusive;
-        let expected = SubscriptionOptions { exclusive, ..options };
         let others = self.local.keys().filter(|(other, _)| *other == filter.pattern()).count();
         let added = self.index.subscribe(filter, session(who), options);
         let key = (filter.pattern().to_owned(), (who, exclusive));
-        let expected = match (self.local.insert(key, expected), others) {
+        let expected = match (self.local.insert(key, options), others) {
             (Some(_), _) => Added::Replaced,
             (None, 0) => Added::First,
             (None, _) => Added::Another,
@@ -188,12 +187,17 @@ impl World {
     fn check_matches(&mut self, topic: TopicName<'_>) {
         self.index.matches(topic, || PUBLISHER, &mut self.found);
         let matched = |filter: &str| matches(filter, topic.as_str());
-        let mut found: Vec<_> =
-            self.found.local.iter().map(|one| (one.session.slot, describe(&one.options))).collect();
+        let mut found: Vec<_> = self
+            .found
+            .local
+            .iter()
+            .map(|one| (one.session.slot, describe(&one.options, one.options.marks.is_exclusive())))
+            .collect();
         found.sort_unstable();
         let of_topic = self.local.iter().filter(|((filter, _), _)| matched(filter));
-        let mut expected: Vec<_> =
-            of_topic.map(|((_, (who, _)), options)| (*who, describe(options))).collect();
+        let mut expected: Vec<_> = of_topic
+            .map(|((_, (who, exclusive)), options)| (*who, describe(options, *exclusive)))
+            .collect();
         expected.sort_unstable();
         assert_eq!(found, expected, "local subscribers of {topic}");
         let shards: BTreeSet<_> = self.found.shards.iter().map(|shard| shard.0).collect();
@@ -283,15 +287,15 @@ fn options(detail: u8) -> SubscriptionOptions {
         no_local: detail & 0x40 != 0,
         retain_as_published: detail & 0x80 != 0,
         identifier: NonZeroU32::new(u32::from(detail >> 3)),
-        exclusive: false,
+        marks: Marks::durable(detail & 0x10 != 0),
     }
 }
 
 /// The options in a form that can be sorted.
-fn describe(options: &SubscriptionOptions) -> (u8, [bool; 3], Option<NonZeroU32>) {
-    let SubscriptionOptions { qos, no_local, retain_as_published, exclusive, identifier } =
-        *options;
-    (qos.bits(), [no_local, retain_as_published, exclusive], identifier)
+fn describe(options: &SubscriptionOptions, exclusive: bool) -> (u8, [bool; 4], Option<NonZeroU32>) {
+    let SubscriptionOptions { qos, no_local, retain_as_published, marks, identifier } = *options;
+    let flags = [no_local, retain_as_published, exclusive, marks.is_durable()];
+    (qos.bits(), flags, identifier)
 }
 
 /// The part of a shared subscription's filter that topics are matched against.

@@ -1,0 +1,294 @@
+//! The broker's side of its log: what is appended, what waits until it is on disk, and what is read
+//! back. Without a log nothing here happens.
+//!
+//! Records are counted as they are appended; whatever waits for one remembers the count behind it
+//! and goes on when so many are committed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+};
+
+use ahash::RandomState;
+
+use crate::{
+    base::{ClientId, ConnId, SessionKey, Time, TimeOrigin},
+    config::Durability,
+    message::Message,
+    storage::{Batch, Hold, Log, LogState, MessageRecord, Position, Record, SessionNumber},
+    topic::TopicName,
+};
+
+use super::{
+    Broker,
+    ack_line::Waits,
+    clean::Cleaning,
+    intake::Intakes,
+    mesh::{Mesh, PeerStorage},
+};
+
+/// What a broker with a log has more.
+pub(super) struct Durable {
+    pub(super) log: Log,
+    pub(super) origin: TimeOrigin,
+    pub(super) next_session: u64,
+    pub(super) by_number: HashMap<SessionNumber, SessionKey, RandomState>,
+    /// Clients whose sessions have ended, and how many records are to be on disk before it is so for good.
+    pub(super) ended: HashMap<ClientId, u64, RandomState>,
+    /// Sessions with deliveries that wait for a commit.
+    held: VecDeque<(u64, SessionKey)>,
+    pub(super) intakes: Intakes,
+    /// By shard, the stamp of its last intake that was taken here.
+    pub(super) taken: Vec<u64>,
+    /// Subscriptions of durable sessions of this shard.
+    pub(super) subscriptions: u64,
+    /// What the other shards were told last.
+    told: PeerStorage,
+    /// Reads that the shell has not taken yet.
+    reads: VecDeque<LogRead>,
+    last_read: u64,
+    pub(super) cleaning: Option<Cleaning>,
+    /// Its oldest segment could not be read: none is given up any more.
+    pub(super) keeps_tail: bool,
+    /// When what nobody waits for is committed.
+    lazy_at: Option<Time>,
+    is_writing: bool,
+}
+
+/// Bytes of the log that the broker wants back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogRead {
+    /// From where.
+    pub at: Position,
+    /// So many, or less at the end of the segment.
+    pub bytes: u32,
+    /// Names the read.
+    pub(super) tag: u64,
+    pub(super) reader: Reader,
+}
+
+/// Who wants them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reader {
+    Session(SessionKey),
+    Cleaner,
+}
+
+impl Durable {
+    pub(super) fn new(log: Log, origin: TimeOrigin, shards: u16) -> Self {
+        Self {
+            log,
+            origin,
+            next_session: 1,
+            by_number: HashMap::default(),
+            ended: HashMap::default(),
+            held: VecDeque::new(),
+            intakes: Intakes::default(),
+            taken: vec![0; shards.into()],
+            subscriptions: 0,
+            told: PeerStorage::default(),
+            reads: VecDeque::new(),
+            last_read: 0,
+            cleaning: None,
+            keeps_tail: false,
+            lazy_at: None,
+            is_writing: false,
+        }
+    }
+
+    /// Asks for bytes of the log. Returns the name of the read.
+    pub(super) fn read(&mut self, at: Position, bytes: u32, reader: Reader) -> u64 {
+        self.last_read += 1;
+        let tag = self.last_read;
+        let bytes = self.log.readable(at, bytes);
+        self.reads.push_back(LogRead { at, bytes, tag, reader });
+        tag
+    }
+
+    /// Adds a record that somebody may wait for; otherwise it is committed after a while.
+    pub(super) fn append(&mut self, now: Time, lazy_millis: u32, record: &Record<'_>) -> Hold {
+        if self.lazy_at.is_none() {
+            self.lazy_at = Some(now.plus_millis(lazy_millis.into()));
+        }
+        self.log.append(record)
+    }
+
+    /// Has what was appended committed soon. Returns the count to wait for.
+    pub(super) fn commit(&mut self) -> u64 {
+        self.log.hurry();
+        self.log.appended()
+    }
+
+    /// The session's next delivery waits for the log.
+    pub(super) fn hold_back(&mut self, key: SessionKey) {
+        let count = self.log.appended();
+        if self.held.back() != Some(&(count, key)) {
+            self.held.push_back((count, key));
+        }
+    }
+
+    pub(super) fn message<'a>(&self, message: &Message<'a>) -> MessageRecord<'a> {
+        MessageRecord {
+            topic: message.topic.as_str(),
+            properties: message.properties.raw(),
+            payload: message.payload,
+            qos: message.qos,
+            retain: message.retain,
+            expires_at: message.expires_at.map(|at| self.origin.wall(at)),
+        }
+    }
+}
+
+impl Broker {
+    /// What the shell is to write and sync now; nothing while it does so with an earlier batch.
+    pub fn next_batch(&mut self, now: Time) -> Option<Batch> {
+        let durable = self.durable.as_mut()?;
+        let is_due = durable.lazy_at.is_some_and(|at| at <= now);
+        if durable.is_writing || !(durable.log.is_urgent() || is_due) {
+            return None;
+        }
+        durable.lazy_at = None;
+        let batch = durable.log.next_batch();
+        durable.is_writing = batch.is_some();
+        batch
+    }
+
+    /// Records that the log took; 0 without one.
+    pub fn records_logged(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.log.counters().records)
+    }
+
+    /// The batch is on disk.
+    pub fn batch_committed(&mut self, now: Time) {
+        self.now = now;
+        let Some(durable) = &mut self.durable else { return };
+        durable.is_writing = false;
+        durable.log.batch_committed();
+        let committed = durable.log.committed();
+        durable.ended.retain(|_, commit| *commit > committed);
+        self.release_publish_acks();
+        self.release_answers();
+        self.finish_closing();
+        self.route_intakes();
+        self.peers.confirm_taken(committed);
+        self.after_taken();
+        while let Some(durable) = &mut self.durable
+            && let Some((count, key)) = durable.held.front().copied()
+            && count <= committed
+        {
+            durable.held.pop_front();
+            self.pump(key);
+        }
+        self.tell_storage();
+    }
+
+    /// The disk refuses what it was given, and is tried again; or it no longer does.
+    pub fn disk_failing(&mut self, now: Time, is_failing: bool) {
+        self.now = now;
+        if let Some(durable) = &mut self.durable {
+            durable.log.disk_failed(is_failing);
+        }
+        self.tell_storage();
+    }
+
+    /// Whether all that was put into the log is on disk.
+    pub fn is_on_disk(&self) -> bool {
+        self.committed() >= self.appended()
+    }
+
+    /// What the shell is to read.
+    pub fn pop_read(&mut self) -> Option<LogRead> {
+        self.durable.as_mut()?.reads.pop_front()
+    }
+
+    /// What was read, or why it was not.
+    pub fn read_done(&mut self, now: Time, read: &LogRead, result: io::Result<Vec<u8>>) {
+        self.now = now;
+        match read.reader {
+            Reader::Session(key) => self.refill(key, read, result),
+            Reader::Cleaner => self.clean_bytes(read, result),
+        }
+    }
+
+    /// A segment of the log whose file is to be deleted.
+    pub fn pop_deletable(&mut self) -> Option<u32> {
+        self.durable.as_mut()?.log.pop_deletable()
+    }
+
+    /// When the log wants something to be done.
+    pub(super) fn log_deadline(&self) -> Option<Time> {
+        let durable = self.durable.as_ref().filter(|durable| !durable.is_writing)?;
+        if durable.log.is_urgent() { Some(self.now) } else { durable.lazy_at }
+    }
+
+    /// Records appended so far.
+    pub(super) fn appended(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.log.appended())
+    }
+
+    /// Records on disk so far.
+    pub(super) fn committed(&self) -> u64 {
+        self.durable.as_ref().map_or(u64::MAX, |durable| durable.log.committed())
+    }
+
+    /// Whether new publications for durable sessions are to be refused.
+    pub(super) fn log_refuses(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.log.state() != LogState::Ready)
+    }
+
+    /// Adds a record, if there is a log.
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Option<Hold> {
+        let lazy_millis = self.policy.durability.relaxed_millis_max;
+        let durable = self.durable.as_mut()?;
+        Some(durable.append(self.now, lazy_millis, record))
+    }
+
+    /// What an answer waits for that promises what was appended so far.
+    pub(super) fn commit(&mut self) -> Waits {
+        let is_relaxed = self.policy.durability.relaxed;
+        match &mut self.durable {
+            Some(durable) if !is_relaxed => Waits { commit: durable.commit(), ..Waits::default() },
+            _ => Waits::default(),
+        }
+    }
+
+    /// Whether what an acknowledgement waits for has happened.
+    pub(super) fn is_over(&self, waits: &Waits) -> bool {
+        waits.commit <= self.committed()
+            && waits.shards.iter().all(|waits_for| self.peers.has_taken(*waits_for))
+    }
+
+    /// Gives up a part of the log.
+    pub(super) fn release_hold(&mut self, hold: Option<Hold>) {
+        if let (Some(durable), Some(hold)) = (&mut self.durable, hold) {
+            durable.log.release(hold);
+        }
+    }
+
+    /// Another shard, or the own log, has taken something.
+    pub(super) fn after_taken(&mut self) {
+        self.release_publish_acks();
+        self.resolve_intakes();
+    }
+
+    /// Tells the other shards what they have to know of this one's log. They have applied it when
+    /// they confirm the index changes so far.
+    pub(super) fn tell_storage(&mut self) {
+        let refuses = self.log_refuses();
+        let Some(durable) = &mut self.durable else { return };
+        let storage = PeerStorage { is_durable: durable.subscriptions > 0, refuses };
+        if durable.told != storage {
+            durable.told = storage;
+            self.peers.broadcast_change(|stamp| Mesh::Storage { storage, stamp });
+        }
+    }
+
+    /// Whether an acknowledgement of this message may leave before it is on disk.
+    pub(super) fn is_relaxed(&self, topic: TopicName<'_>, conn: Option<ConnId>) -> bool {
+        let Durability { relaxed, relaxed_topics, .. } = &self.policy.durability;
+        let origin = conn.and_then(|conn| self.connections.get(conn)).map(|found| found.origin);
+        *relaxed
+            || origin.is_some_and(|origin| origin.is_relaxed)
+            || relaxed_topics.iter().any(|filter| filter.matches(topic))
+    }
+}
