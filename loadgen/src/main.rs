@@ -17,6 +17,7 @@ mod cli;
 mod client;
 mod clock;
 mod compare;
+mod disk;
 mod load;
 mod machine;
 mod measure;
@@ -33,6 +34,7 @@ mod transport;
 use self::{
     cli::{Command, CompareCommand, ReportCommand, RunCommand},
     compare::{Figures, Step, Verdict},
+    disk::{DiskFigures, DiskSetup},
     measure::{Highest, Progress},
     output::{ComparisonTable, HistogramLog, Live, Prometheus, Table, grouped},
     result::{INTERRUPTED, RunResult},
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Run(command) => run(&command),
         Command::Report(command) => report(&command),
         Command::Compare(command) => compare(&command),
+        Command::Disk(setup) => disk(&setup),
     };
     match outcome {
         Ok(code) => code,
@@ -162,6 +165,18 @@ fn write_json(
         writeln!(file, "{}", serde_json::to_string_pretty(&measure::result_file(results))?)?;
     }
     Ok(())
+}
+
+fn disk(setup: &DiskSetup) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let DiskFigures { reserved, written } = setup.measure()?;
+    let mut text = format!("{} bytes written and synced (us)", setup.bytes);
+    text += &format!("{:>10}{:>10}{:>10}{:>10}{:>10}", "min", "p50", "p90", "p99", "max");
+    for (name, one) in [("reserved blocks", reserved), ("blocks written before", written)] {
+        let [min, p50, p90, p99, max] = [one.min, one.p50, one.p90, one.p99, one.max];
+        text += &format!("\n{name:<32}{min:>10}{p50:>10}{p90:>10}{p99:>10}{max:>10}");
+    }
+    writeln!(io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn report(command: &ReportCommand) -> Result<ExitCode, Box<dyn std::error::Error>> {

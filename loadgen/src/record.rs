@@ -119,6 +119,7 @@ impl Tally {
         own.strays += theirs.strays;
         own.refused += theirs.refused;
         own.unacknowledged += theirs.unacknowledged;
+        own.sessions_left += theirs.sessions_left;
         self.sent_measured += other.sent_measured;
         self.delivered_measured += other.delivered_measured;
         self.cpu_nanos += other.cpu_nanos;

@@ -60,6 +60,9 @@ pub(crate) struct RunResult {
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) whole_run: Counts,
+    /// What came before the measured time, if the subscribers came after the publishing.
+    #[serde(default)]
+    pub(crate) replay: Option<Replay>,
     /// What the broker did that the QoS forbids, in words.
     pub(crate) violations: Vec<String>,
     /// Latencies by their [`LatencyName`]s; only those that the run has.
@@ -92,6 +95,9 @@ pub(crate) struct Settings {
     pub(crate) retain: bool,
     /// `present`, `late` or `away`.
     pub(crate) attendance: String,
+    /// Whose sessions outlived their connections: `nobody`, `subscribers` or `everybody`.
+    #[serde(default)]
+    pub(crate) persistent: String,
     /// In words, such as `window 16` or `5000 messages/s (poisson)`.
     pub(crate) pace: String,
     /// Messages per second meant to be sent, of all publishers together; none in a closed loop.
@@ -136,6 +142,19 @@ pub(crate) struct Counts {
     /// Publications whose last acknowledgement was missing when the run ended.
     #[serde(default)]
     pub(crate) unacknowledged: u64,
+    /// Sessions that outlive the run: the broker did not let them be ended.
+    #[serde(default)]
+    pub(crate) sessions_left: u64,
+}
+
+/// Messages that waited for their subscribers. How fast those got them is the rate of the deliveries.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Replay {
+    /// From the first message until all were acknowledged.
+    pub(crate) publish_secs: f64,
+    pub(crate) published_per_sec: f64,
+    /// From the time the subscribers meant to connect again to the first message that any of them got.
+    pub(crate) first_delivery_us: Option<u64>,
 }
 
 /// From when to when a latency counts.

@@ -64,6 +64,17 @@ impl Connection {
         self.packet(0x30 | u8::from(dup) << 3 | qos << 1, &body);
     }
 
+    /// A PUBLISH at QoS 1 with a payload of so many bytes, at least eight.
+    pub(crate) fn publish_sized(&mut self, topic: &str, id: u16, number: u64, bytes: usize) {
+        let mut body = Vec::with_capacity(128);
+        body.extend((topic.len() as u16).to_be_bytes());
+        body.extend(topic.as_bytes());
+        body.extend(id.to_be_bytes());
+        body.resize(body.len() + bytes - 8, b'.');
+        body.extend(number.to_be_bytes());
+        self.packet(0x32, &body);
+    }
+
     /// A PUBLISH at QoS 1 with RETAIN.
     pub(crate) fn retain(&mut self, topic: &str, id: u16, payload: u64) {
         let start = self.output.len();

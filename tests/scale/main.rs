@@ -1,9 +1,10 @@
-//! Many clients, many messages, many idle connections, on four shards. Nothing here shares code
+//! Many clients, many messages, many idle connections, long queues on disk. Nothing here shares code
 //! with the broker: the few packets needed are written by hand in `lean`.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod durable;
 mod exactly_once;
 mod idle;
 mod lean;

@@ -12,8 +12,8 @@ use super::{
     run::{Output, RunCommand},
 };
 use crate::scenario::{
-    Attendance, CLIENTS_MAX, MESSAGES_MAX, PAYLOAD_BYTES_MAX, Pace, RATE_MAX, Rate, Scenario,
-    Template, UNTIL_INTERRUPTED,
+    Attendance, CLIENTS_MAX, MESSAGES_MAX, PAYLOAD_BYTES_MAX, Pace, Persistent, RATE_MAX, Rate,
+    Scenario, Template, UNTIL_INTERRUPTED,
 };
 
 /// Connect clients and hold their connections
@@ -245,6 +245,7 @@ impl ClientArgs {
             filter: Template::default(),
             idle: 0,
             attendance: Attendance::Present,
+            persistent: Persistent::Nobody,
             pace: Pace::Window(1),
             messages: None,
             limit: None,

@@ -9,7 +9,7 @@ use ringmq::{base::QoS, codec::Version};
 use super::team::TeamArgs;
 use crate::{
     measure::Target,
-    scenario::{RATE_MAX, RATE_MIN, SECS_MAX},
+    scenario::{Persistent, RATE_MAX, RATE_MIN, SECS_MAX},
     transport::TlsOptions,
 };
 
@@ -176,6 +176,16 @@ pub(super) fn qos_parser() -> impl TypedValueParser<Value = QoS> {
         "0" => QoS::AtMostOnce,
         "1" => QoS::AtLeastOnce,
         _ => QoS::ExactlyOnce,
+    })
+}
+
+pub(super) fn persistent_parser() -> impl TypedValueParser<Value = Persistent> {
+    PossibleValuesParser::new(["nobody", "subscribers", "everybody"]).map(|text| {
+        match text.as_str() {
+            "nobody" => Persistent::Nobody,
+            "subscribers" => Persistent::Subscribers,
+            _ => Persistent::Everybody,
+        }
     })
 }
 

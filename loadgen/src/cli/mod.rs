@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod compare;
+mod disk;
 mod report;
 mod run;
 mod team;
@@ -10,6 +11,7 @@ mod team;
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::{compare::CompareCommand, report::ReportCommand, run::RunCommand};
+use crate::disk::DiskSetup;
 
 /// A load generator for MQTT brokers
 ///
@@ -35,6 +37,8 @@ enum ArgsCommand {
     Pub(bench::PubArgs),
     /// Subscribe to topics and count what arrives
     Sub(bench::SubArgs),
+    /// Time writes that are synced, one after the other
+    Disk(disk::DiskArgs),
     /// Turn results into a page
     Report(ReportCommand),
 }
@@ -44,6 +48,7 @@ enum ArgsCommand {
 pub(crate) enum Command {
     Run(Box<RunCommand>),
     Compare(Box<CompareCommand>),
+    Disk(DiskSetup),
     Report(ReportCommand),
 }
 
@@ -61,6 +66,7 @@ impl Command {
             ArgsCommand::Conn(args) => Self::Run(Box::new(args.check()?)),
             ArgsCommand::Pub(args) => Self::Run(Box::new(args.check()?)),
             ArgsCommand::Sub(args) => Self::Run(Box::new(args.check()?)),
+            ArgsCommand::Disk(args) => Self::Disk(args.check()),
             ArgsCommand::Report(command) => Self::Report(command),
         })
     }

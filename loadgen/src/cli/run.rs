@@ -6,13 +6,15 @@ use clap::ArgAction;
 use ringmq::{base::QoS, codec::Version};
 
 use super::{
-    common::{BrokerArgs, GeneratorArgs, qos_parser, rate, rates, secs, version_parser},
+    common::{
+        BrokerArgs, GeneratorArgs, persistent_parser, qos_parser, rate, rates, secs, version_parser,
+    },
     misuse,
 };
 use crate::{
     measure::Target,
     record::Stamp,
-    scenario::{self, Overrides, Pace, Rate, Scenario, Search},
+    scenario::{self, Overrides, Pace, Persistent, Rate, Scenario, Search},
 };
 
 /// A scenario to be run, checked.
@@ -110,6 +112,13 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(CLIENTS))]
     idle: Option<u32>,
 
+    /// Whose sessions outlive their connections; at the end of the run they are ended
+    ///
+    /// What a broker acknowledges for such a session it has to keep, and one that keeps it on disk has to
+    /// wait for that.
+    #[arg(long, value_name = "WHO", value_parser = persistent_parser())]
+    persistent: Option<Persistent>,
+
     /// Closed loop: messages of one publisher that may be on their way
     ///
     /// The next one leaves when one has reached its subscribers and is acknowledged.
@@ -202,6 +211,7 @@ impl LoadArgs {
             publishers: self.publishers,
             subscribers: self.subscribers,
             idle: self.idle,
+            persistent: self.persistent,
             pace,
             messages: self.messages,
             connect_rate: self.connrate,
@@ -227,6 +237,7 @@ Examples:
   loadgen run fan-out --subscribers 100 --rate 50        open loop, 50 messages per second
   loadgen run p2p --search 1000 --p99-max 5000           the highest rate with p99 up to 5 ms
   loadgen run fan-in -q 2 -V 5 --secs 30 --json in.json  also writes the result as JSON
+  loadgen run offline-replay --publishers 1 -L 100000    for one subscriber that comes back
   loadgen run p2p --worker 1/2 --leader 127.0.0.1:7883   one of two processes; the other is 2/2"
     )
 }
@@ -256,6 +267,7 @@ mod tests {
         assert_eq!((scenario.warm.as_secs(), scenario.measure.as_secs()), (2, 10));
         assert_eq!((scenario.connect_rate, scenario.messages, scenario.limit), (0.0, None, None));
         assert_eq!((scenario.attendance, scenario.checked), (Attendance::Present, true));
+        assert_eq!(scenario.persistent, Persistent::Nobody);
         assert_eq!((target.threads, target.first, target.label.as_str()), (vec![None], 0, ""));
         assert_eq!(
             (target.clean_start, target.inflight_max, target.broker_pid),
@@ -303,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn sessions_persist_where_it_is_said() {
+        for (line, persistent) in [
+            ("p2p --persistent subscribers", Persistent::Subscribers),
+            ("durable-p2p", Persistent::Everybody),
+            ("durable-p2p --persistent nobody", Persistent::Nobody),
+            ("durable-fan-out", Persistent::Subscribers),
+            ("offline-replay", Persistent::Subscribers),
+        ] {
+            let command = parse(&format!("loadgen run {line}")).unwrap();
+            assert_eq!(command.scenario.persistent, persistent, "{line}");
+        }
+    }
+
+    #[test]
     fn cpus_are_threads() {
         for (options, threads) in [
             ("--cpus 1,3", vec![Some(1), Some(3)]),
@@ -338,6 +364,8 @@ mod tests {
             ("run idle --search 5", "publishers and subscribers"),
             ("run offline-replay -q 0", "QoS 1 and 2 only"),
             ("run offline-replay --warm 1", "no warm-up"),
+            ("run offline-replay --persistent nobody", "only if their sessions persist"),
+            ("run p2p --persistent me", "nobody, subscribers, everybody"),
             ("run p2p --threads 2 --cpus 1", "cannot be used with"),
             ("run p2p --threads 0", "1..=256"),
             ("run p2p --ws-path /x", "--ws"),

@@ -20,7 +20,7 @@ use crate::{
     machine::{self, Usage},
     record::{Latency, Tally},
     result::{BrokerUsage, Second},
-    scenario::Attendance,
+    scenario::{Attendance, Persistent},
 };
 
 /// What came of a run.
@@ -30,6 +30,8 @@ pub(crate) struct Outcome {
     /// From the first connection until the last client was ready, or none became so any more.
     pub(crate) connect_secs: f64,
     pub(crate) measured: Duration,
+    /// From the first message until all were acknowledged, if the subscribers came for them after that.
+    pub(crate) published_in: Option<Duration>,
     pub(crate) seconds: Vec<Second>,
     pub(crate) broker: Option<BrokerUsage>,
     pub(crate) rss_bytes: u64,
@@ -112,6 +114,7 @@ struct Conductor<'a> {
     seconds: Vec<Second>,
     connect_secs: f64,
     measured: (u64, u64),
+    published_in: Option<Duration>,
     broker: BrokerSamples,
     rss_bytes: u64,
 }
@@ -178,6 +181,7 @@ impl<'a> Conductor<'a> {
             seconds: Vec::new(),
             connect_secs: 0.0,
             measured: (0, 0),
+            published_in: None,
             broker: BrokerSamples::default(),
             rss_bytes: 0,
             setup,
@@ -238,7 +242,9 @@ impl<'a> Conductor<'a> {
         self.has_waited = if scenario.attendance == Attendance::Present {
             self.drain(|all| all.unacknowledged + all.expected.saturating_sub(all.delivered))
         } else {
-            self.drain(|all| all.unacknowledged) && !cut && self.bring_back()
+            let has_waited = self.drain(|all| all.unacknowledged);
+            self.published_in = Some(Duration::from_nanos(self.clock.now() - start));
+            has_waited && !cut && self.bring_back()
         };
         match &self.failure {
             Some(failure) => Ended::Failed(failure.clone()),
@@ -357,7 +363,9 @@ impl<'a> Conductor<'a> {
         self.rss_bytes =
             own.rss_bytes + self.reports.iter().map(|one| one.usage.rss_bytes).sum::<u64>();
         self.order(&Order::Leave);
-        let deadline = self.clock.now() + LEAVE_PATIENCE;
+        let keeps = self.setup.scenario.persistent != Persistent::Nobody;
+        let patience = if keeps { FORGET_PATIENCE } else { LEAVE_PATIENCE };
+        let deadline = self.clock.now() + patience;
         while !self.reports.iter().all(|one| one.has_ended) && self.clock.now() < deadline {
             self.pump(deadline);
         }
@@ -396,8 +404,8 @@ impl<'a> Conductor<'a> {
             rss_bytes_connected: connected.rss_bytes,
             rss_bytes_max: rss_bytes_max.max(connected.rss_bytes).max(to.rss_bytes),
         });
-        let Self { tally, connect_secs, seconds, rss_bytes, .. } = self;
-        Outcome { tally, ended, connect_secs, measured, seconds, broker, rss_bytes }
+        let Self { tally, connect_secs, published_in, seconds, rss_bytes, .. } = self;
+        Outcome { tally, ended, connect_secs, measured, published_in, seconds, broker, rss_bytes }
     }
 
     /// Takes in what the threads report until something is `done` or the time has come.
@@ -528,3 +536,6 @@ const CUT_PATIENCE: u64 = 5 * SECOND;
 
 /// Time for all threads to disconnect their clients.
 const LEAVE_PATIENCE: u64 = 10 * SECOND;
+
+/// The same if they have sessions to end.
+const FORGET_PATIENCE: u64 = 120 * SECOND;

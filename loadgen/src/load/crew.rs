@@ -19,6 +19,8 @@ pub(crate) struct LoadSetup {
     pub(crate) scenario: Arc<Scenario>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) client: Setup,
+    /// The same for clients whose sessions outlive their connections.
+    pub(crate) kept: Setup,
     pub(crate) route: Route,
     pub(crate) transport: TransportSetup,
     pub(crate) clock: Clock,
@@ -56,6 +58,7 @@ impl Crew {
         let (senders, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
         let settled = Settled::new(setup.scenario.publishers);
         let client = Arc::new(setup.client.clone());
+        let kept = Arc::new(setup.kept.clone());
         let route = Arc::new(setup.route.clone());
         let mut crew = Self { senders, handles: Vec::new(), first: setup.first_thread };
         let numbers = setup.own_threads();
@@ -73,6 +76,7 @@ impl Crew {
                 plan: setup.plan.clone(),
                 scenario: setup.scenario.clone(),
                 client: client.clone(),
+                kept: kept.clone(),
                 route: route.clone(),
                 transport: setup.transport.clone(),
                 settled: settled.clone(),

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     /// When it was meant to connect, and when it subscribed.
     pub(super) connect_at: u64,
     pub(super) subscribe_at: u64,
+    /// The broker has a session of it that outlives the connection.
+    pub(super) has_session: bool,
 }
 
 /// Where a client stands.
@@ -47,6 +49,8 @@ pub(super) enum Doing {
     /// Until it is connected and, if it subscribes, subscribed.
     Connecting,
     Ready,
+    /// It connects only to end its session.
+    Forgetting,
     /// From its DISCONNECT until the broker has closed the connection.
     Leaving,
 }
@@ -69,6 +73,7 @@ impl Peer {
             said_goodbye: false,
             connect_at: 0,
             subscribe_at: 0,
+            has_session: false,
         }
     }
 

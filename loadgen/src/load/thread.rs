@@ -53,6 +53,8 @@ pub(super) struct ThreadSetup {
     pub(super) plan: Arc<Plan>,
     pub(super) scenario: Arc<Scenario>,
     pub(super) client: Arc<Setup>,
+    /// The same for clients whose sessions outlive their connections.
+    pub(super) kept: Arc<Setup>,
     pub(super) route: Arc<Route>,
     pub(super) transport: TransportSetup,
     pub(super) settled: Settled,
@@ -254,7 +256,10 @@ impl Thread {
     fn live(mut self) {
         if let Err(failure) = self.follow_orders() {
             self.tell(News::Failed(failure.to_string()));
+            self.phase = Phase::Leaving;
         }
+        self.finish_measuring();
+        self.end_sessions();
         self.end();
     }
 
@@ -343,7 +348,7 @@ impl Thread {
         self.ready = self.peers.iter().filter(|peer| peer.doing == Doing::Ready).count();
     }
 
-    fn part(&mut self, whom: impl Fn(Role) -> bool) {
+    pub(super) fn part(&mut self, whom: impl Fn(Role) -> bool) {
         for (slot, peer) in self.peers.iter_mut().enumerate() {
             if whom(peer.role) && peer.disconnect() {
                 self.leaving += 1;
@@ -371,7 +376,6 @@ impl Thread {
     }
 
     fn end(&mut self) {
-        self.finish_measuring();
         self.tell_second();
         self.tell_standing();
         self.record.tally.counts.unsent = self.pacer.unsent();

@@ -82,7 +82,9 @@ impl Thread {
                 _ => None,
             };
             let client_id = self.plan.client_id(peer.number);
-            let client = Client::new(&self.setup.client, &client_id, filter.as_deref());
+            peer.has_session = self.setup.keeps(peer.role);
+            let setup = if peer.has_session { &self.setup.kept } else { &self.setup.client };
+            let client = Client::new(setup, &client_id, filter.as_deref());
             let transport = Transport::new(&self.setup.transport)?;
             peer.connect((socket, transport), client, if at == 0 { now } else { at })?;
             if let Some((conn, fd)) = peer.connection(slot) {
@@ -174,6 +176,10 @@ impl Thread {
     fn arrived(&mut self, slot: usize, filled: &Filled) -> Result<(), Failure> {
         if self.peers[slot].doing == Doing::Leaving {
             // The broker may answer what was sent before a DISCONNECT as it likes.
+            return Ok(());
+        }
+        if self.peers[slot].doing == Doing::Forgetting {
+            self.forget(slot, filled);
             return Ok(());
         }
         let now = self.clock.now();
@@ -416,4 +422,4 @@ impl Step {
 const COMPLETIONS_PER_TURN: usize = 256;
 
 /// Clients of one thread that connect at the same time, if no rate is given.
-const CONNECTING_MAX: usize = 128;
+pub(super) const CONNECTING_MAX: usize = 128;

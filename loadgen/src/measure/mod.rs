@@ -37,7 +37,7 @@ use crate::{
     plan::{Naming, Plan, PlanError},
     record::Latency,
     result::{RunResult, Second},
-    scenario::{Attendance, Pace, Rate, Scenario},
+    scenario::{Pace, Rate, Scenario},
     transport::{TlsOptions, TransportError, TransportSetup},
 };
 
@@ -262,7 +262,8 @@ fn load_setup(
     let transport = TransportSetup::new(host, target.port, target.tls.as_ref(), path)?;
     Ok(LoadSetup {
         transport,
-        client: client(scenario, target),
+        client: client(scenario, target, false),
+        kept: client(scenario, target, true),
         plan,
         route,
         clock,
@@ -316,8 +317,8 @@ fn terms(scenario: &Scenario, target: &Target) -> Terms {
     Terms(terms)
 }
 
-fn client(scenario: &Scenario, target: &Target) -> Setup {
-    let keep = scenario.attendance == Attendance::Away;
+/// Clients whose sessions outlive their connections (`keep`), or do not unless the command line says so.
+fn client(scenario: &Scenario, target: &Target, keep: bool) -> Setup {
     Setup {
         version: scenario.version,
         qos: scenario.qos(),

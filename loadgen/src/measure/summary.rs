@@ -14,8 +14,8 @@ use crate::{
     machine,
     record::Violation,
     result::{
-        COMPLETE, Counts, FORMAT, Generator, INTERRUPTED, LatencyName, LatencyResult, ResultFile,
-        RunResult, Settings,
+        COMPLETE, Counts, FORMAT, Generator, INTERRUPTED, LatencyName, LatencyResult, Replay,
+        ResultFile, RunResult, Settings,
     },
     scenario::{Attendance, Pace, Scenario},
 };
@@ -54,7 +54,16 @@ fn without_password(arguments: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 pub(super) fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> RunResult {
-    let Outcome { mut tally, ended, connect_secs, measured, seconds, broker, rss_bytes } = outcome;
+    let Outcome {
+        mut tally,
+        ended,
+        connect_secs,
+        measured,
+        published_in,
+        seconds,
+        broker,
+        rss_bytes,
+    } = outcome;
     if scenario.topic.has_message_number() {
         // Only the messages of one topic have an order.
         tally.counts.reordered = 0;
@@ -68,6 +77,11 @@ pub(super) fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> 
         .filter(|(_, latency)| !latency.is_empty())
         .map(|(name, latency)| (*name, LatencyResult::new(latency.histogram())));
     let latency_us: BTreeMap<_, _> = latency_us.collect();
+    let replay = published_in.map(|time| Replay {
+        publish_secs: time.as_secs_f64(),
+        published_per_sec: (tally.counts.sent as f64 / time.as_secs_f64().max(1e-9)).round(),
+        first_delivery_us: latency_us.get(&LatencyName::ReturnToDelivery).map(|one| one.min),
+    });
     // Of late and returning subscribers only the deliveries are measured.
     let is_sending_measured = scenario.attendance == Attendance::Present;
     let sent = if is_sending_measured { tally.sent_measured } else { 0 };
@@ -101,6 +115,7 @@ pub(super) fn result(scenario: &Scenario, target: &Target, outcome: Outcome) -> 
         delivered: tally.delivered_measured,
         whole_run: tally.counts,
         violations: tally.violations(scenario.qos()).iter().map(Violation::to_string).collect(),
+        replay,
         latency_us,
         seconds,
         generator: Generator {
@@ -130,6 +145,7 @@ pub(crate) fn not_measured(scenario: &Scenario, target: &Target, reason: &str) -
         delivered: 0,
         whole_run: Counts::default(),
         violations: Vec::new(),
+        replay: None,
         latency_us: BTreeMap::new(),
         seconds: Vec::new(),
         generator: Generator::default(),
@@ -164,6 +180,7 @@ pub(super) fn settings(scenario: &Scenario, target: &Target) -> Settings {
         filter: scenario.filter.to_string(),
         retain: scenario.retain,
         attendance: scenario.attendance.name().to_owned(),
+        persistent: scenario.persistent.name().to_owned(),
         pace: match (scenario.pace, target.inflight_max) {
             (Pace::Window(_), Some(max)) => format!("as fast as {max} in flight allow"),
             (pace, _) => pace.describe(),

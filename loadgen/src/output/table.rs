@@ -46,6 +46,14 @@ impl Table<'_> {
             write!(f, "{:>14}/s", grouped(rate as u64))?;
         }
         writeln!(f)?;
+        if let Some(replay) = &result.replay {
+            let rate = format!("{}/s", grouped(replay.published_per_sec as u64));
+            write!(f, "{:<20}{:>14}{rate:>16}", "published before", grouped(whole.sent))?;
+            writeln!(f, "  acknowledged within {:.3} s", replay.publish_secs)?;
+            if let Some(first) = replay.first_delivery_us {
+                writeln!(f, "{:<20}{:>14}  us after the return", "first delivery", grouped(first))?;
+            }
+        }
         for (name, count, rate, in_all) in [
             ("sent", result.sent, result.sent_per_sec, whole.sent),
             ("delivered", result.delivered, result.delivered_per_sec, whole.delivered),
@@ -65,6 +73,7 @@ impl Table<'_> {
             ("strays", whole.strays),
             ("refused", whole.refused),
             ("unacknowledged", whole.unacknowledged),
+            ("sessions left", whole.sessions_left),
         ] {
             if count > 0 || name == "lost" && checks && whole.sent > 0 {
                 writeln!(f, "{name:<20}{:>14}  of the whole run", grouped(count))?;
@@ -156,6 +165,9 @@ pub(super) fn load_of(settings: &Settings) -> String {
     }
     if settings.publishers > 0 {
         text += &format!(" {}, {} bytes,", settings.pace, settings.payload_bytes);
+    }
+    if !["", "nobody"].contains(&settings.persistent.as_str()) {
+        text += &format!(" sessions of {} persist,", settings.persistent);
     }
     text + &format!(" MQTT {} over {}", settings.mqtt_version, settings.transport)
 }

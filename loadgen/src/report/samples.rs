@@ -113,6 +113,7 @@ impl Sample {
                 ..Counts::default()
             },
             violations: Vec::new(),
+            replay: None,
             latency_us: self.latencies(load, kept_up, &mut noise),
             seconds,
             generator: Generator {
@@ -209,6 +210,7 @@ impl Sample {
             filter: "bench/%i".to_owned(),
             retain: false,
             attendance: "present".to_owned(),
+            persistent: "nobody".to_owned(),
             pace: self.rate.map_or("window 16".to_owned(), |rate| format!("{rate} messages/s")),
             rate_per_sec: self.rate,
             messages: None,

@@ -22,6 +22,7 @@ pub(super) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
         filter,
         retain,
         attendance,
+        persistent,
         pace,
         rate_per_sec,
         messages,
@@ -43,6 +44,7 @@ pub(super) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
         ("subscribers", subscribers.to_string()),
         ("idle clients", idle.to_string()),
         ("subscribers are", attendance.clone()),
+        ("sessions persist of", persistent.clone()),
         ("retain", retain.to_string()),
         (PACE, pace.clone()),
         (RATE, rate_per_sec.map_or("-".to_owned(), words::number)),
@@ -100,6 +102,9 @@ pub(super) fn load_in_words(settings: &Settings) -> String {
     }
     if settings.attendance != "present" {
         parts.push(format!("subscribers {}", settings.attendance));
+    }
+    if !["", "nobody"].contains(&settings.persistent.as_str()) {
+        parts.push(format!("sessions of {} persist", settings.persistent));
     }
     if settings.retain {
         parts.push("retained".to_owned());

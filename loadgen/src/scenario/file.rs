@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::Duration};
 use ringmq::{base::QoS, codec::Version};
 use serde::Deserialize;
 
-use super::{Attendance, Pace, Rate, Scenario, Search, Template, TemplateError};
+use super::{Attendance, Pace, Persistent, Rate, Scenario, Search, Template, TemplateError};
 
 /// Why there is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ pub(crate) struct Overrides {
     pub(crate) publishers: Option<u32>,
     pub(crate) subscribers: Option<u32>,
     pub(crate) idle: Option<u32>,
+    pub(crate) persistent: Option<Persistent>,
     pub(crate) pace: Option<Pace>,
     pub(crate) messages: Option<u64>,
     pub(crate) connect_rate: Option<f64>,
@@ -111,6 +112,8 @@ struct Raw {
     idle: u32,
     #[serde(default)]
     attendance: RawAttendance,
+    /// Absent subscribers have sessions that persist in any case.
+    persistent: Option<RawPersistent>,
     #[serde(default)]
     pace: RawPace,
     messages: Option<u64>,
@@ -138,6 +141,14 @@ enum RawAttendance {
     Present,
     Late,
     Away,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawPersistent {
+    Nobody,
+    Subscribers,
+    Everybody,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +201,11 @@ impl Raw {
         }
         let connect_rate = overrides.connect_rate.unwrap_or(self.connect_rate);
         in_range("connect_rate", connect_rate, 0.0, RATE_MAX)?;
+        let attendance = match self.attendance {
+            RawAttendance::Present => Attendance::Present,
+            RawAttendance::Late => Attendance::Late,
+            RawAttendance::Away => Attendance::Away,
+        };
         let scenario = Scenario {
             name,
             description: self.description,
@@ -205,10 +221,12 @@ impl Raw {
             subscribers,
             filter: template("filter", &self.filter)?,
             idle,
-            attendance: match self.attendance {
-                RawAttendance::Present => Attendance::Present,
-                RawAttendance::Late => Attendance::Late,
-                RawAttendance::Away => Attendance::Away,
+            attendance,
+            persistent: match (overrides.persistent, self.persistent) {
+                (Some(persistent), _) => persistent,
+                (None, Some(raw)) => raw.into(),
+                (None, None) if attendance == Attendance::Away => Persistent::Subscribers,
+                (None, None) => Persistent::Nobody,
             },
             pace: match overrides.pace {
                 Some(pace) => pace,
@@ -251,6 +269,16 @@ impl OneOrMore {
             return Err(range(&0));
         }
         all.iter().map(|bits| QoS::from_bits(*bits).ok_or_else(|| range(bits))).collect()
+    }
+}
+
+impl From<RawPersistent> for Persistent {
+    fn from(raw: RawPersistent) -> Self {
+        match raw {
+            RawPersistent::Nobody => Self::Nobody,
+            RawPersistent::Subscribers => Self::Subscribers,
+            RawPersistent::Everybody => Self::Everybody,
+        }
     }
 }
 
@@ -366,7 +394,7 @@ macro_rules! built_in {
 }
 
 /// Names and texts. The files lie in `perf/scenarios`, to be copied and changed.
-const BUILT_IN: [(&str, &str); 20] = built_in![
+const BUILT_IN: [(&str, &str); 22] = built_in![
     "p2p",
     "fan-out",
     "fan-in",
@@ -375,6 +403,8 @@ const BUILT_IN: [(&str, &str); 20] = built_in![
     "idle",
     "retained",
     "offline-replay",
+    "durable-p2p",
+    "durable-fan-out",
     "qos-ladder",
     "mqttbs-conn-10k",
     "mqttbs-conn-1m",
@@ -462,6 +492,11 @@ mod tests {
                 "description='d'\npublishers=1\nsubscribers=1\nattendance='late'\nmessages=1\nwarm_secs=0",
                 "set retain",
             ),
+            (
+                "description='d'\nqos=1\npublishers=1\nsubscribers=1\nattendance='away'\nmessages=1\nwarm_secs=0\npersistent='nobody'",
+                "only if their sessions persist",
+            ),
+            ("description='d'\nidle=1\npersistent='me'", "unknown variant `me`"),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.contains(hint), "{text}: {error}");

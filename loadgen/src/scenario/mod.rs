@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     /// Clients that only connect.
     pub(crate) idle: u32,
     pub(crate) attendance: Attendance,
+    /// Whose sessions outlive their connections, until the run ends them.
+    pub(crate) persistent: Persistent,
     pub(crate) pace: Pace,
     /// Messages of each publisher; without a number only the time bounds them.
     pub(crate) messages: Option<u64>,
@@ -61,6 +63,16 @@ pub(crate) enum Attendance {
     Late,
     /// They subscribe, are offline while everything is published, and come back for it.
     Away,
+}
+
+/// Whose sessions outlive their connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Persistent {
+    #[default]
+    Nobody,
+    Subscribers,
+    /// Publishers too.
+    Everybody,
 }
 
 /// What sets the pace of the publishers.
@@ -133,6 +145,9 @@ impl Scenario {
         if self.attendance == Attendance::Away && self.qos.contains(&QoS::AtMostOnce) {
             return fault("messages wait for absent subscribers at QoS 1 and 2 only");
         }
+        if self.attendance == Attendance::Away && self.persistent == Persistent::Nobody {
+            return fault("messages wait for absent subscribers only if their sessions persist");
+        }
         if matches!(self.pace, Pace::Search(_)) && (self.publishers == 0 || self.subscribers == 0) {
             return fault("a search for a rate needs publishers and subscribers");
         }
@@ -180,6 +195,17 @@ impl Attendance {
             Self::Present => "present",
             Self::Late => "late",
             Self::Away => "away",
+        }
+    }
+}
+
+impl Persistent {
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Subscribers => "subscribers",
+            Self::Everybody => "everybody",
         }
     }
 }

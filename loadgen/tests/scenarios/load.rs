@@ -5,7 +5,7 @@ use crate::harness::{
 };
 
 /// Each built-in scenario, small.
-const BUILT_IN: [&str; 20] = [
+const BUILT_IN: [&str; 22] = [
     "p2p --publishers 5 --warm 0.1 --secs 0.2",
     "fan-out --subscribers 20 --warm 0.1 --secs 0.2",
     "fan-in --publishers 10 --warm 0.1 --secs 0.2",
@@ -14,6 +14,8 @@ const BUILT_IN: [&str; 20] = [
     "idle --subscribers 50 --secs 0.2",
     "retained --publishers 2 --subscribers 3 --messages 100",
     "offline-replay --publishers 3 --messages 100",
+    "durable-p2p --publishers 5 --warm 0.1 --secs 0.2",
+    "durable-fan-out --subscribers 20 --warm 0.1 --secs 0.2",
     "qos-ladder --publishers 3 --warm 0.1 --secs 0.2",
     "mqttbs-conn-10k --idle 30 --connrate 200 --secs 0.1",
     "mqttbs-conn-1m --idle 50 --secs 0.1",

@@ -8,4 +8,5 @@ mod faults;
 mod harness;
 mod layers;
 mod load;
+mod sessions;
 mod stalls;
