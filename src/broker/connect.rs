@@ -183,7 +183,9 @@ impl Broker {
     fn assign_client_id(&mut self) -> ClientId {
         loop {
             self.assigned += 1;
-            let unique = (self.seed, self.shard, self.assigned);
+            // The seed outlives the process, the count does not.
+            let boot = self.durable.as_ref().map(|durable| durable.origin.0);
+            let unique = (self.seed, self.shard, self.assigned, boot);
             let random = self.placement.hash_one(unique);
             let name = format!("auto-{:04x}{:08x}{random:016x}", self.shard.0, self.assigned);
             if self.home_of_client(&name) == self.shard && self.sessions.find(&name).is_none() {
