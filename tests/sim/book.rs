@@ -304,6 +304,14 @@ impl Book {
         }
     }
 
+    /// CONNECT was refused: there was no session, and there is none.
+    pub(crate) fn refuse(&mut self, client: usize, link: LinkId) {
+        if self.serves(client, link) {
+            self.sessions.remove(&client);
+            self.welcomes.remove(&link);
+        }
+    }
+
     /// The broker reads on from a connection: until now, its silence says nothing.
     pub(crate) fn read_on(&mut self, now: Time, client: usize, link: LinkId) {
         let life = self.sessions.get_mut(&client).map(|session| &mut session.life);

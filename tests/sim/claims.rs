@@ -83,6 +83,14 @@ impl Claims {
         same.for_each(|one| one.freed = Some(step));
     }
 
+    /// The power has failed: sessions that had ended may be back.
+    pub(crate) fn survive(&mut self, book: &Book) {
+        for one in self.0.iter_mut().filter(|one| one.has_ended && one.is_current(book)) {
+            one.has_ended = false;
+            one.freed = None;
+        }
+    }
+
     /// Something has happened: sessions may have ended, and the lanes may be empty.
     pub(crate) fn look_around(&mut self, world: &World) {
         if self.0.is_empty() {

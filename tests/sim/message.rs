@@ -29,6 +29,8 @@ pub(crate) struct Message {
     pub(crate) heard: Vec<Time>,
     /// The broker has certainly taken it.
     pub(crate) is_certain: bool,
+    /// It was sent once, and the broker has refused it.
+    pub(crate) is_refused: bool,
     /// PUBACK or PUBREC has come.
     pub(crate) is_acknowledged: bool,
     /// How often the end of the whole machine was a reason to route it once more.
@@ -61,6 +63,7 @@ impl Message {
             routed: 0,
             heard: Vec::new(),
             is_certain: false,
+            is_refused: false,
             is_acknowledged: false,
             reroutes: 0,
         }

@@ -74,6 +74,8 @@ pub(crate) struct Oracle {
     pub(crate) last_words: BTreeMap<(usize, usize), Option<usize>>,
     /// The message that the broker has retained last on a topic.
     pub(crate) retained: BTreeMap<usize, usize>,
+    /// Those before it, which it is again if all later ones turn out to be refused.
+    retained_before: BTreeMap<usize, Vec<Option<usize>>>,
     /// Retained topics of which a message was lost with the power, and nothing was retained since.
     pub(crate) unsure_topics: BTreeSet<usize>,
     /// Messages that a client refused with an error code, so that they may come again.
@@ -99,6 +101,7 @@ impl Oracle {
             latest: BTreeMap::new(),
             last_words: BTreeMap::new(),
             retained: BTreeMap::new(),
+            retained_before: BTreeMap::new(),
             unsure_topics: BTreeSet::new(),
             refused: BTreeSet::new(),
             wills: 0,
@@ -167,11 +170,13 @@ impl Oracle {
         let message = &mut self.messages[number];
         if let News::WillIsDue { .. } = news {
             let is_again = !message.heard.is_empty();
-            assert!(!is_again || self.plan.power_cuts > 0, "the book publishes a will once");
+            assert!(!is_again || self.plan.storage.is_some(), "the book publishes a will once");
             message.first_sent = step;
             self.wills += 1;
         }
-        if message.qos == QoS::ExactlyOnce && message.is_certain {
+        // It may have been refused before, and that answer been lost.
+        let is_new = !message.is_certain || self.plan.refuses && !message.is_acknowledged;
+        if message.qos == QoS::ExactlyOnce && !is_new {
             return;
         }
         message.is_certain = true;
@@ -194,8 +199,37 @@ impl Oracle {
         message.routed = step;
         if message.retain {
             self.unsure_topics.remove(&message.topic);
-            self.retained.insert(message.topic, number);
+            let before = self.retained.insert(message.topic, number);
+            if self.plan.refuses {
+                self.retained_before.entry(message.topic).or_default().push(before);
+            }
         }
+    }
+
+    /// The broker could not keep a message on disk, and has done nothing with it.
+    pub(crate) fn refused_by_disk(&mut self, number: usize) {
+        let message = &mut self.messages[number];
+        message.is_certain = false;
+        message.is_refused = message.attempts == 1;
+        let is_it = |one: &mut Option<usize>| *one == Some(number);
+        let topic = message.topic;
+        let Some(before) = self.retained_before.get_mut(&topic).filter(|_| message.retain) else {
+            return;
+        };
+        before.retain_mut(|one| !is_it(one));
+        if self.retained.get(&topic) == Some(&number) {
+            match before.pop().flatten() {
+                Some(older) => _ = self.retained.insert(topic, older),
+                None => _ = self.retained.remove(&topic),
+            }
+        }
+    }
+
+    /// Whether nobody knows what is retained on a topic: a message that was refused and repeated may have
+    /// come behind a later one that was not.
+    pub(crate) fn is_out_of_order(&self, topic: usize) -> bool {
+        let mut on_it = self.messages.iter().filter(|message| message.topic == topic);
+        self.plan.refuses && on_it.any(|message| message.attempts > 1)
     }
 
     /// A shard has done what was due.
@@ -348,7 +382,8 @@ impl Oracle {
     fn check_order(&mut self, client: &Client, number: usize, received: Received<'_>) {
         let Received { qos, dup, .. } = received;
         let message = &self.messages[number];
-        if message.is_clear || self.counts[&(client.index, number)].live > 1 {
+        let count = self.counts[&(client.index, number)];
+        if message.is_clear || count.live + count.either > 1 {
             return;
         }
         let key = (client.index, message.publisher, message.topic, message.qos, qos);
@@ -358,13 +393,14 @@ impl Oracle {
             return;
         };
         // A repetition may be the first that a later subscriber gets to see, or
-        // the first that did not expire or find the queue full.
+        // the first that did not expire or find the queue or the disk full.
         let may_be_first = qos == QoS::AtMostOnce
             || message.expiry_secs.is_some()
             || self.plan.tight
+            || self.plan.refuses
             || !self.is_due(client, message);
         // Or it had expired, and the broker has forgotten that with the power.
-        let was_expired = dup && message.expiry_secs.is_some() && self.plan.power_cuts > 0;
+        let was_expired = dup && message.expiry_secs.is_some() && self.plan.storage.is_some();
         let is_again = message.attempts > 1 || message.reroutes > 0;
         assert!(
             is_again && may_be_first || was_expired,
@@ -380,7 +416,8 @@ impl Oracle {
         let latest = self.latest.entry(key).or_insert(number);
         // What was not acknowledged before the power failed may have come and not be retained.
         let is_lost = !self.messages[*latest].is_certain;
-        let is_excused = received.dup || message.attempts > 1 || is_lost;
+        let is_again = message.attempts > 1 || message.reroutes > 0;
+        let is_excused = received.dup || is_again || is_lost;
         assert!(
             *latest <= number || is_excused,
             "rule 1: client {} got retained {number} behind {latest}",

@@ -3,13 +3,14 @@
 
 use ringmq::{
     base::QoS,
+    codec::Version,
     config::{Limits, Policy},
     topic::{RewriteScope, Strategies, Strategy, TopicFilter, TopicName},
 };
 
 use crate::{
     features::{Features, OLD},
-    power::Storage,
+    power::{ROOM, Storage},
     profile::{self, Profile},
     random::Random,
 };
@@ -98,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) storage: Option<Storage>,
     /// How often the power fails, likewise.
     pub(crate) power_cuts: usize,
+    /// A disk may be full, or refuse to write.
+    pub(crate) refuses: bool,
 }
 
 impl Plan {
@@ -120,6 +123,12 @@ impl Plan {
         // From a source of its own: the seeds without logs stay as they were.
         let mut own = Random::new(random.clone().next());
         let storage = (!bulky && own.chance(50)).then(|| storage(&mut own));
+        let refuses = storage.is_some_and(|storage| storage.may_refuse());
+        if refuses {
+            features.delays = false;
+            features.exclusive = false;
+            features.automatic = None;
+        }
         // By the User Name it is known which connection a log tells of.
         features.authenticates &= storage.is_none();
         features.configure(&mut policy);
@@ -148,6 +157,7 @@ impl Plan {
             jumps: if bulky { 0 } else { random.pick(&[0, 5, 50]) },
             losses: random.pick(&[0, 0, 20]),
             storage,
+            refuses,
             power_cuts: storage.map_or(0, |_| own.pick(&[0, 5, 20, 60])),
         };
         for index in 0..watchers {
@@ -167,6 +177,10 @@ impl Plan {
                 profile.share(group, FILTERS.len() + group, plan.members_stay);
             }
             plan.clients.push(profile);
+        }
+        if refuses {
+            // Others cannot be told.
+            plan.clients.iter_mut().for_each(|profile| profile.version = Version::V5);
         }
         features.equip(random, &mut plan);
         plan
@@ -258,11 +272,13 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
 }
 
 fn storage(random: &mut Random) -> Storage {
+    let segment_bytes = random.pick(&[1 << 10, 4 << 10, 16 << 10]);
+    let is_small = random.chance(15);
     Storage {
-        segment_bytes: random.pick(&[1 << 10, 4 << 10, 16 << 10]),
-        bytes_max: 1 << 40,
+        segment_bytes,
+        bytes_max: if is_small { 8 * u64::from(segment_bytes) } else { ROOM },
         pace: random.pick(&[1, 1, 10, 100]),
-        disk_faults: 0,
+        disk_faults: if random.chance(15) { 30 } else { 0 },
     }
 }
 

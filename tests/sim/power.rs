@@ -25,6 +25,13 @@ pub(crate) struct Storage {
     pub(crate) disk_faults: usize,
 }
 
+impl Storage {
+    /// Whether a disk may not take something.
+    pub(crate) const fn may_refuse(&self) -> bool {
+        self.bytes_max < ROOM || self.disk_faults > 0
+    }
+}
+
 impl World {
     /// The same machine with a log for each shard. It is yet to be started.
     pub(crate) fn with_disks(mut self, storage: Storage) -> Self {
@@ -77,6 +84,13 @@ impl World {
         self.stats.torn += logs.iter().filter(|log| log.torn.is_some()).count() as u64;
         self.stats.restored += logs.iter().map(|log| log.shard.sessions.len() as u64).sum::<u64>();
         logs
+    }
+
+    /// From the next start on there is room for everything.
+    pub(crate) fn make_room(&mut self) {
+        if let Some(storage) = &mut self.storage {
+            storage.bytes_max = ROOM;
+        }
     }
 
     /// Begins with that.
@@ -188,5 +202,7 @@ impl World {
     }
 }
 
+/// More than any log needs.
+pub(crate) const ROOM: u64 = 1 << 40;
 /// The time of day when a world begins.
 const EPOCH_MILLIS: u64 = 1_700_000_000_000;

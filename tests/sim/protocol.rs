@@ -95,7 +95,7 @@ impl Client {
                 }
                 self.acks.push(Packet::PubComp(plain(ack.packet_id)));
             }
-            Packet::PubAck(ack) => self.got_puback(oracle, ack),
+            Packet::PubAck(ack) => self.got_puback(world, oracle, ack),
             Packet::PubRec(ack) => self.got_pubrec(world, oracle, ack),
             Packet::PubComp(ack) => {
                 let at = self.find_outgoing(|one| one.id == ack.packet_id && one.released);
@@ -135,6 +135,12 @@ impl Client {
         if login.as_ref().is_some_and(|login| login.is_wrong) {
             assert_eq!(connack.reason, ReasonCode::NotAuthorized, "the proof was wrong");
             world.stats.wrong_logins += 1;
+            let link = self.link;
+            link.into_iter().for_each(|link| world.close(link));
+            return self.lost(world, link);
+        }
+        if oracle.plan.refuses && connack.reason == ReasonCode::QuotaExceeded {
+            world.stats.storage_refusals += 1;
             let link = self.link;
             link.into_iter().for_each(|link| world.close(link));
             return self.lost(world, link);
@@ -244,6 +250,10 @@ impl Client {
             }
             return;
         }
+        if oracle.plan.refuses && reason == ReasonCode::QuotaExceeded.0 {
+            world.stats.storage_refusals += 1;
+            return self.subscriptions.reject(filter, world.step);
+        }
         let refusal = if self.profile.is_v5() { ReasonCode::QuotaExceeded.0 } else { 0x80 };
         assert!(is_exclusive && reason == refusal, "filter {filter} refused with {reason:#x}");
         world.stats.claims_refused += 1;
@@ -326,7 +336,8 @@ impl Client {
         assert!(self.counted.insert(id), "rule 8: {id} twice on one connection");
         let start = &publish.payload[..publish.payload.len().min(4)];
         if let Some(known) = self.unsure.remove(&id) {
-            let is_again = known == start;
+            // What comes from the store is new to each subscription.
+            let is_again = known == start && !publish.retain;
             assert!(publish.dup || !is_again, "rule 18: {id} comes again as if for the first time");
         }
         let known = self.in_use.insert(id, start.to_vec());
@@ -338,27 +349,35 @@ impl Client {
     }
 
     /// MQTT-4.6.0-2: in the order of the PUBLISHes.
-    fn got_puback(&mut self, oracle: &mut Oracle, ack: &Ack<'_>) {
+    fn got_puback(&mut self, world: &mut World, oracle: &mut Oracle, ack: &Ack<'_>) {
         let at = self.find_outgoing(|one| one.qos == QoS::AtLeastOnce);
-        self.check_reason(oracle, self.outgoing[at].message, ack);
         assert_eq!(self.outgoing[at].id, ack.packet_id, "PUBACK out of order");
-        oracle.acknowledged(self.outgoing[at].message);
+        self.got_answer(world, oracle, self.outgoing[at].message, ack);
         self.outgoing.remove(at);
     }
 
     /// MQTT-4.6.0-3: in the order of the PUBLISHes.
     fn got_pubrec(&mut self, world: &mut World, oracle: &mut Oracle, ack: &Ack<'_>) {
         let at = self.find_outgoing(|one| one.qos == QoS::ExactlyOnce && !one.released);
-        self.check_reason(oracle, self.outgoing[at].message, ack);
-        let outgoing = &mut self.outgoing[at];
-        assert_eq!(outgoing.id, ack.packet_id, "PUBREC out of order");
-        outgoing.released = true;
-        oracle.acknowledged(outgoing.message);
+        assert_eq!(self.outgoing[at].id, ack.packet_id, "PUBREC out of order");
+        self.got_answer(world, oracle, self.outgoing[at].message, ack);
+        self.outgoing[at].released = true;
         if ack.reason.is_error() {
             self.outgoing.remove(at);
             return;
         }
         self.send(world, &Packet::PubRel(plain(ack.packet_id)));
+    }
+
+    /// The broker has taken a message, or the disk has not.
+    fn got_answer(&self, world: &mut World, oracle: &mut Oracle, number: usize, ack: &Ack<'_>) {
+        let is_ask = oracle.asks.contains_key(&number);
+        if oracle.plan.refuses && !is_ask && ack.reason == ReasonCode::QuotaExceeded {
+            world.stats.storage_refusals += 1;
+            return oracle.refused_by_disk(number);
+        }
+        self.check_reason(oracle, number, ack);
+        oracle.acknowledged(number);
     }
 
     fn check_reason(&self, oracle: &Oracle, number: usize, ack: &Ack<'_>) {

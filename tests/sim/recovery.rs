@@ -48,6 +48,7 @@ pub(crate) fn check_what_is_left(
         held.extend(kept.map(|one| one.message));
         client.survive(oracle);
     }
+    oracle.claims.survive(&world.book);
     oracle.survive(world, logs, held);
 }
 
@@ -76,10 +77,10 @@ fn check_subscriptions(oracle: &Oracle, client: &Client, session: &RecoveredSess
     for &filter in client.active.keys() {
         assert!(has(filter), "rule 18: client {} has lost filter {filter}", client.index);
     }
-    for (at, one) in client.subscriptions.0.iter().enumerate() {
-        let mut later = client.subscriptions.0[at + 1..].iter();
-        let is_last = !later.any(|later| later.filter == one.filter);
-        let is_back = is_last && one.gone.is_some() && has(one.filter);
+    for one in &client.subscriptions.0 {
+        // What was refused may have left an older one in force.
+        let mut same = client.subscriptions.0.iter().filter(|same| same.filter == one.filter);
+        let is_back = same.all(|same| same.gone.is_some()) && has(one.filter);
         assert!(!is_back, "rule 18: filter {} of client {} is back", one.filter, client.index);
     }
 }
@@ -221,7 +222,9 @@ impl Oracle {
                 one.is_acknowledged && one.routed > 0 && !pending.contains(number)
             });
             let found = left.get(&topic).copied();
-            if let Some((promised, message)) = promised.next_back() {
+            if let Some((promised, message)) = promised.next_back()
+                && !self.is_out_of_order(topic)
+            {
                 let mut later = on_it.filter(|(number, _)| *number >= promised);
                 let is_there = match found {
                     Some(found) => found >= promised,

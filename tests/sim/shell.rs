@@ -53,8 +53,12 @@ impl World {
                 link.stamp(last.len(), link.empty_at, now);
                 link.sending.extend(last);
                 link.closing = true;
+                let is_refusal = matches!(link.sending[..], [0x20, _, _, 0x97, ..]);
                 // With the DISCONNECT that has waited, if one has.
                 self.hear(id_of_link);
+                if is_refusal {
+                    self.book.refuse(self.links[id_of_link].owner.0, id_of_link);
+                }
             }
             Effect::Move { conn, to, bytes, .. } => {
                 let Some(link) = self.unbind(id, conn) else { return };

@@ -110,6 +110,19 @@ impl Subscriptions {
         }
     }
 
+    /// SUBACK tells that nothing has changed: the disk could not take it.
+    pub(crate) fn reject(&mut self, filter: usize, step: u64) {
+        let mut newest_first = self.0.iter_mut().rev().filter(|one| one.filter == filter);
+        if let Some(newest) = newest_first.next() {
+            newest.is_leaving = true;
+            newest.gone = Some(step);
+            (newest.surely_retained, newest.maybe_retained) = (false, false);
+        }
+        if let Some(older) = newest_first.find(|one| one.gone.is_none()) {
+            older.is_leaving = false;
+        }
+    }
+
     /// UNSUBACK has come, or (with no filter) the session has ended.
     pub(crate) fn end(&mut self, filter: Option<usize>, step: u64) {
         let ended = self.0.iter_mut().filter(|one| filter.is_none_or(|only| one.filter == only));

@@ -37,4 +37,4 @@ impl Trace {
     }
 }
 
-const LINES_MAX: usize = 600;
+const LINES_MAX: usize = 300;

@@ -157,6 +157,7 @@ impl Stats {
             self.segments_deleted,
         ];
         assert!(met.iter().all(|count| *count > 0), "{self:?}");
+        assert!(self.power_cuts >= POWER_CUTS_MIN, "{self:?}");
     }
 }
 
@@ -556,8 +557,7 @@ impl World {
         lane.opens_at = step + wait % lane.pace as u64;
         match item {
             Item::Batch(batch) => {
-                self.trace
-                    .note(|| format!("lane {from}>{to} gives {:.3500}", format!("{batch:?}")));
+                self.trace.note(|| format!("lane {from}>{to} gives {:.500}", format!("{batch:?}")));
                 if self.loses_batches && format!("{batch:?}").contains(LOST_TOPIC) {
                     return;
                 }
@@ -599,5 +599,7 @@ impl World {
     }
 }
 
+/// Of all the seeds that a plain `cargo test` runs.
+const POWER_CUTS_MIN: u64 = 10_000;
 /// See [`World::loses_batches`].
 const LOST_TOPIC: &str = "t/1";
