@@ -189,7 +189,7 @@ fn inspect_shows_sessions_and_their_queues() {
     let text = path.to_str().unwrap();
     let (code, report, error) = outcome(&["inspect", text]);
     assert_eq!((code, error.as_str()), (0, ""));
-    let ann = "  \"ann\": offline since 1970-01-01T00:00:01.000Z, expires after 60 s, shard 0, \
+    let ann = "  \"ann\": offline since 1970-01-01T00:00:01.000Z, never expires, shard 0, \
                3 waiting, 0 in flight, ";
     assert!(report.contains(ann), "{report}");
     assert!(report.ends_with("\n    \"a/#\" QoS 1\n"), "{report}");
