@@ -77,9 +77,7 @@ impl Broker {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::error!(at = ?read.at, %error, "cannot clean the log: its oldest segments are kept");
-                durable.keeps_tail = true;
-                durable.cleaning = None;
-                return;
+                return durable.keep_tail();
             }
         };
         let mut done = 0;
@@ -107,9 +105,7 @@ impl Broker {
                 ReadRecord::Needs(_) => break,
                 ReadRecord::Damaged(why) => {
                     tracing::error!(?at, %why, "the log is damaged: its oldest segments are kept");
-                    durable.keeps_tail = true;
-                    durable.cleaning = None;
-                    return;
+                    return durable.keep_tail();
                 }
             }
         }
@@ -189,16 +185,14 @@ impl Broker {
             let before = session.outbox.delivery(target.delivery);
             session.outbox.relocate(target.delivery, share);
             if let (Some(durable), Delivery::Message(before)) = (&mut self.durable, before) {
-                durable.log.hold(share);
-                durable.log.release(before);
+                durable.move_hold(before, share);
             }
         }
-        if keeps && let Some(stored) = self.retained.get_mut(topic) {
-            let before = stored.hold.replace(share);
-            if let Some(durable) = &mut self.durable {
-                durable.log.hold(share);
-            }
-            self.release_hold(before);
+        if keeps
+            && let Some(durable) = &mut self.durable
+            && let Some(hold) = self.retained.get_mut(topic).and_then(|stored| stored.hold.as_mut())
+        {
+            durable.move_hold(std::mem::replace(hold, share), share);
         }
     }
 
@@ -212,11 +206,10 @@ impl Broker {
         let moved = Record::Intake(Intake { source: Source::PassedOn(None), ..record });
         let Some(hold) = self.append(&moved) else { return };
         let Some(durable) = &mut self.durable else { return };
-        durable.log.hold(hold);
         let mut open = durable.intakes.open.iter_mut();
         if let Some(taken) = open.find(|taken| taken.stamp == stamp) {
             let before = std::mem::replace(&mut taken.hold, hold);
-            durable.log.release(before);
+            durable.move_hold(before, hold);
         }
     }
 
@@ -230,10 +223,9 @@ impl Broker {
         let moved = Record::Delayed(DelayedRecord { publisher: None, will_of: None, ..record });
         let Some(hold) = self.append(&moved) else { return };
         let before = self.delayed.relocate(due_at, number, hold);
-        if let Some(durable) = &mut self.durable {
-            durable.log.hold(hold);
+        if let (Some(durable), Some(before)) = (&mut self.durable, before) {
+            durable.move_hold(before, hold);
         }
-        self.release_hold(before);
     }
 
     fn key_of(&self, number: SessionNumber) -> Option<SessionKey> {

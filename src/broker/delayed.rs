@@ -189,9 +189,7 @@ impl Broker {
             will_of,
             message: durable.message(&publication.message()),
         });
-        let hold = durable.append(self.now, self.policy.durability.relaxed_millis_max, &record);
-        durable.log.hold(hold);
-        Some(hold)
+        Some(durable.append_held(self.now, &record))
     }
 
     /// When [`publish_due`](Self::publish_due) has something to do.

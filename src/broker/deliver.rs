@@ -142,8 +142,7 @@ impl Broker {
     ) -> (Fate, bool) {
         match self.sessions.get(key) {
             Some(session) => {
-                let is_durable = self.durable.is_some() && session.durable.is_some();
-                (self.fate_for(session, publication, grant), is_durable)
+                (self.fate_for(session, publication, grant), session.durable.is_some())
             }
             None => (Fate::Offline, false),
         }
@@ -188,8 +187,7 @@ impl Broker {
 
     /// Whether the session outlives the process.
     pub(super) fn is_durable(&self, key: SessionKey) -> bool {
-        self.durable.is_some()
-            && self.sessions.get(key).is_some_and(|session| session.durable.is_some())
+        self.sessions.get(key).is_some_and(|session| session.durable.is_some())
     }
 
     fn enqueue(
@@ -301,6 +299,7 @@ impl Broker {
             );
         }
     }
+
     /// Sends what waits for a client, as far as its window and output allow.
     pub(super) fn pump(&mut self, key: SessionKey) {
         self.note_load(key, false);

@@ -50,7 +50,8 @@ pub(super) struct Durable {
     pub(super) cleaning: Option<Cleaning>,
     /// Its oldest segment could not be read: none is given up any more.
     pub(super) keeps_tail: bool,
-    /// When what nobody waits for is committed.
+    /// How long what nobody waits for may take to be committed, and when that is.
+    lazy_millis: u64,
     lazy_at: Option<Time>,
     is_writing: bool,
 }
@@ -75,7 +76,7 @@ pub(super) enum Reader {
 }
 
 impl Durable {
-    pub(super) fn new(log: Log, origin: TimeOrigin, shards: u16) -> Self {
+    pub(super) fn new(log: Log, origin: TimeOrigin, shards: u16, policy: &Durability) -> Self {
         Self {
             log,
             origin,
@@ -91,6 +92,7 @@ impl Durable {
             last_read: 0,
             cleaning: None,
             keeps_tail: false,
+            lazy_millis: policy.relaxed_millis_max.into(),
             lazy_at: None,
             is_writing: false,
         }
@@ -106,11 +108,28 @@ impl Durable {
     }
 
     /// Adds a record that somebody may wait for; otherwise it is committed after a while.
-    pub(super) fn append(&mut self, now: Time, lazy_millis: u32, record: &Record<'_>) -> Hold {
-        if self.lazy_at.is_none() {
-            self.lazy_at = Some(now.plus_millis(lazy_millis.into()));
-        }
+    pub(super) fn append(&mut self, now: Time, record: &Record<'_>) -> Hold {
+        self.lazy_at.get_or_insert(now.plus_millis(self.lazy_millis));
         self.log.append(record)
+    }
+
+    /// The same, of which all is needed.
+    pub(super) fn append_held(&mut self, now: Time, record: &Record<'_>) -> Hold {
+        let hold = self.append(now, record);
+        self.log.hold(hold);
+        hold
+    }
+
+    /// What was needed stands elsewhere now.
+    pub(super) fn move_hold(&mut self, before: Hold, now: Hold) {
+        self.log.hold(now);
+        self.log.release(before);
+    }
+
+    /// The oldest segment cannot be read: it stays, and all behind it.
+    pub(super) fn keep_tail(&mut self) {
+        self.keeps_tail = true;
+        self.cleaning = None;
     }
 
     /// Has what was appended committed soon. Returns the count to wait for.
@@ -128,14 +147,7 @@ impl Durable {
     }
 
     pub(super) fn message<'a>(&self, message: &Message<'a>) -> MessageRecord<'a> {
-        MessageRecord {
-            topic: message.topic.as_str(),
-            properties: message.properties.raw(),
-            payload: message.payload,
-            qos: message.qos,
-            retain: message.retain,
-            expires_at: message.expires_at.map(|at| self.origin.wall(at)),
-        }
+        MessageRecord::new(message, self.origin)
     }
 }
 
@@ -238,9 +250,8 @@ impl Broker {
 
     /// Adds a record, if there is a log.
     pub(super) fn append(&mut self, record: &Record<'_>) -> Option<Hold> {
-        let lazy_millis = self.policy.durability.relaxed_millis_max;
         let durable = self.durable.as_mut()?;
-        Some(durable.append(self.now, lazy_millis, record))
+        Some(durable.append(self.now, record))
     }
 
     /// What an answer waits for that promises what was appended so far.
@@ -254,8 +265,13 @@ impl Broker {
 
     /// Whether what an acknowledgement waits for has happened.
     pub(super) fn is_over(&self, waits: &Waits) -> bool {
-        waits.commit <= self.committed()
-            && waits.shards.iter().all(|waits_for| self.peers.has_taken(*waits_for))
+        self.peers.is_over(waits, self.committed())
+    }
+
+    /// How many records are to be on disk before an answer to a client about its session; 0 if the
+    /// log has nothing of that.
+    pub(super) fn commit_for(&mut self, key: SessionKey) -> u64 {
+        if self.is_durable(key) { self.commit().commit } else { 0 }
     }
 
     /// Gives up a part of the log.

@@ -97,7 +97,6 @@ impl Broker {
         passed_on: Option<u8>,
     ) {
         let chosen_only = passed_on.is_some();
-        let lazy_millis = self.policy.durability.relaxed_millis_max;
         let client = publisher.and_then(|key| self.sessions.get(key)).map(|one| one.client.clone());
         let keys = order_keys(&self.placement, &publication.message);
         let Some(durable) = &mut self.durable else { return };
@@ -112,8 +111,7 @@ impl Broker {
             chosen_only,
             message: durable.message(&publication.message),
         });
-        let hold = durable.append(self.now, lazy_millis, &record);
-        durable.log.hold(hold);
+        let hold = durable.append_held(self.now, &record);
         let commit = durable.commit();
         let publication = publication.keep();
         let waits = Waits::default();

@@ -130,12 +130,8 @@ impl Broker {
     }
 
     fn append_publication(&mut self, publication: &mut Lazy<'_>, targets: &[Target]) {
-        let lazy_millis = self.policy.durability.relaxed_millis_max;
         let Some(durable) = &mut self.durable else { return };
-        let publisher = match publication.log.source.take() {
-            Some(Source::Publisher(session, packet_id)) => Some((session, packet_id)),
-            _ => None,
-        };
+        let publisher = publication.log.source.take().and_then(Source::publisher);
         let record = PublicationRecord {
             message: durable.message(&publication.message),
             is_retained: publication.log.keeps,
@@ -144,7 +140,7 @@ impl Broker {
             targets,
         };
         let record = Record::Publication(record);
-        let whole = durable.append(self.now, lazy_millis, &record);
+        let whole = durable.append(self.now, &record);
         let share = whole.share(targets.len() + usize::from(publication.log.keeps));
         for _ in targets {
             durable.log.hold(share);

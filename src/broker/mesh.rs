@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::{
     Broker,
-    ack_line::AppliedBy,
+    ack_line::{AppliedBy, Waits},
     exclusive::{Claim, Verdict},
     retain::Stored,
     trace::TraceStart,
@@ -310,6 +310,11 @@ impl Peers {
     /// Whether that peer has taken what we sent up to that stamp.
     pub(super) fn has_taken(&self, waits_for: AppliedBy) -> bool {
         self.lanes[waits_for.shard.index()].taken >= waits_for.stamp
+    }
+
+    /// Whether what an acknowledgement waits for has happened, with so many records on disk.
+    pub(super) fn is_over(&self, waits: &Waits, committed: u64) -> bool {
+        waits.commit <= committed && waits.shards.iter().all(|shard| self.has_taken(*shard))
     }
 
     /// Stamp of a publication that the receiver is to confirm.

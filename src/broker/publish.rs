@@ -167,13 +167,19 @@ impl Broker {
     /// Sends the acknowledgements whose wait on another shard is over.
     pub(super) fn release_publish_acks(&mut self) {
         let mut waiting = std::mem::take(&mut self.waiting_acks);
-        waiting.retain(|conn| self.release_acks_of(*conn) || self.end_farewell(*conn));
+        waiting.retain(|conn| {
+            let still_waits = self.release_acks_of(*conn);
+            if !still_waits {
+                self.end_farewell(*conn);
+            }
+            still_waits
+        });
         waiting.append(&mut self.waiting_acks);
         self.waiting_acks = waiting;
     }
 
-    /// Looks at the DISCONNECT that acknowledgements were to leave before. Always false.
-    pub(super) fn end_farewell(&mut self, conn: ConnId) -> bool {
+    /// Looks at the DISCONNECT that acknowledgements were to leave before.
+    pub(super) fn end_farewell(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(conn)
             && connection.ack_line.is_empty()
             && !connection.is_held()
@@ -181,20 +187,15 @@ impl Broker {
         {
             self.resume(conn);
         }
-        false
     }
 
     /// Whether the connection still has some that wait.
     fn release_acks_of(&mut self, conn: ConnId) -> bool {
         let committed = self.committed();
         loop {
-            let is_over = |waits: &Waits| {
-                let mut shards = waits.shards.iter();
-                waits.commit <= committed && shards.all(|shard| self.peers.has_taken(*shard))
-            };
             let Some(connection) = self.connections.get_mut(conn) else { return false };
             let Some(key) = connection.session else { return false };
-            match connection.ack_line.pop(is_over) {
+            match connection.ack_line.pop(|waits| self.peers.is_over(waits, committed)) {
                 Some(ack) => self.reply_ack(conn, key, ack.kind, ack.packet_id, ack.reason),
                 None => return !connection.ack_line.is_empty(),
             }

@@ -30,7 +30,7 @@ impl Broker {
         let mut broker = Self::new(setup);
         broker.now = now;
         broker.is_started = false;
-        let mut durable = Durable::new(Log::new(log), origin, shards);
+        let mut durable = Durable::new(Log::new(log), origin, shards, &broker.policy.durability);
         let RecoveredShard { sessions, retained, intakes, delayed, boot } = recovered;
         durable.next_session = boot.next_session.max(1);
         durable.intakes.last_stamp = boot.stamp;

@@ -85,7 +85,6 @@ impl Broker {
         message: &Message<'_>,
         origin: Option<(ShardId, u64)>,
     ) -> Option<Hold> {
-        let lazy_millis = self.policy.durability.relaxed_millis_max;
         let durable = self.durable.as_mut()?;
         let record = PublicationRecord {
             message: durable.message(message),
@@ -94,7 +93,7 @@ impl Broker {
             origin,
             targets: &[],
         };
-        Some(durable.append(self.now, lazy_millis, &Record::Publication(record)))
+        Some(durable.append(self.now, &Record::Publication(record)))
     }
 
     /// What is stored of a message: itself, one that ends earlier by a rule of `retained_ttl`, or,

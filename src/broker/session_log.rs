@@ -26,7 +26,6 @@ impl Broker {
             durable.by_number.insert(number, key);
             session.durable = Some(Durable { number, hold: NOWHERE });
         } else if let Some(Durable { number, .. }) = session.durable {
-            let lazy_millis = self.policy.durability.relaxed_millis_max;
             let record = Record::Attached(Attached {
                 session: number,
                 user_name: session.user_name.as_deref(),
@@ -34,7 +33,7 @@ impl Broker {
                 expiry_secs: session.expiry_secs,
                 will: session.will.as_deref().map(|will| will_record(durable, will)),
             });
-            durable.append(self.now, lazy_millis, &record);
+            durable.append(self.now, &record);
         }
     }
 
@@ -49,7 +48,6 @@ impl Broker {
 
     /// Puts all of a session but its deliveries into the log.
     pub(super) fn log_session(&mut self, key: SessionKey, number: SessionNumber) {
-        let lazy_millis = self.policy.durability.relaxed_millis_max;
         let (Some(durable), Some(session)) = (&mut self.durable, self.sessions.get(key)) else {
             return;
         };
@@ -91,8 +89,7 @@ impl Broker {
                 Delivery::Message(_) => {}
             }
         }
-        let hold = durable.append(self.now, lazy_millis, &Record::Session(record));
-        durable.log.hold(hold);
+        let hold = durable.append_held(self.now, &Record::Session(record));
         let Some(session) = self.sessions.get_mut(key) else { return };
         let before = session.durable.replace(Durable { number, hold });
         self.release_hold(before.map(|before| before.hold));

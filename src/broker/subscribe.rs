@@ -113,7 +113,7 @@ impl Broker {
     ) {
         let reasons = self.add_subscriptions(key, wishes);
         let stamp = self.peers.index_stamp();
-        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
+        let commit = self.commit_for(key);
         let answer = Answer::SubAck { conn, packet_id, reasons };
         self.answer_later(PendingAnswer { stamp, commit, key, answer });
         self.release_answers();
@@ -132,7 +132,7 @@ impl Broker {
         }
         self.tell_storage();
         let stamp = self.peers.index_stamp();
-        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
+        let commit = self.commit_for(key);
         if let Some(session) = self.sessions.get_mut(key) {
             session.fetches.commit = commit;
             // They start with SUBACK, but live messages may pass before that.
@@ -179,7 +179,7 @@ impl Broker {
         }
         self.tell_storage();
         let packet_id = unsubscribe.packet_id;
-        let commit = if self.is_durable(key) { self.commit().commit } else { 0 };
+        let commit = self.commit_for(key);
         // Whoever asks for an exclusive one after the UNSUBACK is to find it free.
         let has_exclusive =
             filters.iter().flatten().any(|filter| filter.kind() == FilterKind::Exclusive);

@@ -343,15 +343,7 @@ fn session_record(
 }
 
 fn message_record(publication: &Publication, origin: TimeOrigin) -> MessageRecord<'_> {
-    let message = publication.message();
-    MessageRecord {
-        topic: message.topic.as_str(),
-        properties: message.properties.raw(),
-        payload: message.payload,
-        qos: message.qos,
-        retain: message.retain,
-        expires_at: message.expires_at.map(|at| origin.wall(at)),
-    }
+    MessageRecord::new(&publication.message(), origin)
 }
 
 /// Bytes of a batch.

@@ -391,6 +391,18 @@ impl RecoveredWill {
 }
 
 impl<'a> MessageRecord<'a> {
+    /// What the log is told of a message, by a process whose clock has begun at `origin`.
+    pub fn new(message: &Message<'a>, origin: TimeOrigin) -> Self {
+        Self {
+            topic: message.topic.as_str(),
+            properties: message.properties.raw(),
+            payload: message.payload,
+            qos: message.qos,
+            retain: message.retain,
+            expires_at: message.expires_at.map(|at| origin.wall(at)),
+        }
+    }
+
     /// The message, in a process whose clock has begun at `origin`.
     pub fn message(&self, origin: TimeOrigin) -> Message<'a> {
         Message {

@@ -230,6 +230,16 @@ pub enum Source {
     PassedOn(Option<(ShardId, u64)>),
 }
 
+impl Source {
+    /// The session and Packet Identifier of a QoS 2 PUBLISH.
+    pub const fn publisher(self) -> Option<(SessionNumber, PacketId)> {
+        match self {
+            Self::Publisher(session, packet_id) => Some((session, packet_id)),
+            _ => None,
+        }
+    }
+}
+
 /// See [`Record::Delayed`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DelayedRecord<'a> {
