@@ -153,17 +153,7 @@ fn session() -> SessionRecord<'static> {
     SessionRecord {
         number: SessionNumber(1),
         client: "away",
-        user_name: None,
-        is_proven: false,
         expiry_secs: u32::MAX,
-        detached_at: None,
-        will: None,
-        subscriptions: Vec::new(),
-        received: Vec::new(),
-        first: DeliveryNumber(0),
-        next: DeliveryNumber(0),
-        sent: DeliveryNumber(0),
-        done: Vec::new(),
-        released: Vec::new(),
+        ..SessionRecord::default()
     }
 }

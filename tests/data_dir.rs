@@ -86,18 +86,10 @@ fn filled(name: &str) -> (PathBuf, PathBuf) {
     log.append(&Record::Session(SessionRecord {
         number: SessionNumber(0),
         client: "ann",
-        user_name: None,
-        is_proven: false,
         expiry_secs: u32::MAX,
         detached_at: Some(ringmq::base::WallTime(1000)),
-        will: None,
         subscriptions: vec![("a/#", options)],
-        received: Vec::new(),
-        first: DeliveryNumber(0),
-        next: DeliveryNumber(0),
-        sent: DeliveryNumber(0),
-        done: Vec::new(),
-        released: Vec::new(),
+        ..SessionRecord::default()
     }));
     let file = directory.log_directory().join("000-0000000001.log");
     let mut options = OpenOptions::new();

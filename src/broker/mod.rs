@@ -46,6 +46,7 @@ pub use connection::Origin;
 pub use counters::{Counters, DropReason, Summary};
 pub use durable::LogRead;
 pub use mesh::MeshMessage;
+pub(crate) use route::Grant;
 pub use trace::{Stage, Trace, TraceId, TraceSetup, Tracer};
 
 use self::{

@@ -188,6 +188,6 @@ impl Broker {
 fn sent_before_crash(found: &RecoveredSession) -> DeliveryNumber {
     match found.detached_at {
         Some(_) => found.sent,
-        None => DeliveryNumber(found.first.0 + found.deliveries.len() as u64),
+        None => found.next(),
     }
 }

@@ -49,18 +49,18 @@ impl<'a> Lazy<'a> {
 
 /// How one session gets a message: the sum of its matching subscriptions.
 #[derive(Clone, Debug)]
-pub(super) struct Grant {
-    pub(super) qos: QoS,
-    pub(super) retain: bool,
-    pub(super) identifiers: Identifiers,
+pub(crate) struct Grant {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: Identifiers,
     /// Comes no faster than the client takes it, so no bound on what waits for it
     /// has to hold it back, and nothing of it is dropped.
-    pub(super) is_paced: bool,
+    pub(crate) is_paced: bool,
 }
 
 impl Grant {
     /// What one subscription grants a message.
-    pub(super) fn new(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
+    pub(crate) fn new(message: &Message<'_>, options: &SubscriptionOptions) -> Self {
         Self {
             qos: message.qos.min(options.qos),
             retain: message.retain && options.retain_as_published,
@@ -70,7 +70,7 @@ impl Grant {
     }
 
     /// What the subscriptions of one session grant a message, together.
-    pub(super) fn of_all(message: &Message<'_>, same: &[LocalMatch]) -> Self {
+    pub(crate) fn of_all(message: &Message<'_>, same: &[LocalMatch]) -> Self {
         let mut grant = Self::new(message, &same[0].options);
         for other in &same[1..] {
             grant.merge(message, &other.options);

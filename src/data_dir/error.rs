@@ -121,20 +121,6 @@ pub enum DataDirError {
         /// Where, and what is wrong there.
         damage: Damage,
     },
-    /// Logs for another number of shards, while messages are between two of them.
-    #[error(
-        "{}: its logs are for {before} shards and hold {intakes} messages on their way from one to another: \
-         start once with --shards {before}, end that in order, and then change the number",
-        path.display()
-    )]
-    OnTheirWay {
-        /// The directory.
-        path: PathBuf,
-        /// Shards of the logs.
-        before: u16,
-        /// Messages.
-        intakes: usize,
-    },
     /// The disk's, or a permission.
     #[error("{}: {error}", path.display())]
     File {

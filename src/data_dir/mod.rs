@@ -7,6 +7,7 @@
 //! written anew, it is as another generation, and `meta` says when that takes the place of the other. So a
 //! crash leaves one of them whole at any moment.
 
+mod between;
 mod error;
 mod meta;
 mod recover;

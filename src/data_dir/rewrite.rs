@@ -13,20 +13,19 @@ use std::{
 };
 
 use super::{
-    DataDir, DataDirError, META, Meta, create_generation,
+    DataDir, DataDirError, META, Meta, between, create_generation,
     error::At,
     generation_path,
     recover::{Layout, read_file},
 };
 use crate::{
-    base::{ClientId, ShardId, TimeOrigin, home_of},
+    base::{ShardId, TimeOrigin, home_of},
     message::Publication,
     shard::{segment_path, sync_directory},
     storage::{
-        Boot, DelayedRecord, Delivery, DeliveryNumber, Intake, Log, LogId, LogSetup, MessageRecord,
-        PublicationRecord, Record, RecoveredDelayed, RecoveredIntake, RecoveredSession,
-        RecoveredShard, Scanned, SegmentScan, SessionNumber, SessionRecord, Source, Target,
-        WillRecord,
+        Boot, DelayedRecord, Delivery, DeliveryNumber, Log, LogId, LogSetup, MessageRecord,
+        PublicationRecord, Record, RecoveredDelayed, RecoveredSession, RecoveredShard, Scanned,
+        SegmentScan, SessionNumber, SessionRecord, Target, WillRecord,
     },
 };
 
@@ -38,7 +37,6 @@ impl DataDir {
         layout: Layout,
         origin: TimeOrigin,
     ) -> Result<(), DataDirError> {
-        self.refuse_partly_routed(&shards)?;
         let meta =
             Meta { shards: layout.shards, generation: self.meta.generation + 1, ..self.meta };
         let directory = create_generation(&self.path, meta.generation)?;
@@ -47,6 +45,7 @@ impl DataDir {
             rewriting.add_shard(ShardId(shard as u16), recovered).at(&directory)?;
         }
         self.copy_deliveries(&shards, &mut rewriting)?;
+        between::finish(meta.seed, &shards, &mut rewriting).at(&directory)?;
         rewriting.finish().at(&directory)?;
         sync_directory(&directory).at(&directory)?;
         meta.write(&self.path).at(&self.path.join(META))?;
@@ -55,23 +54,6 @@ impl DataDir {
         // A crash before this leaves it to the next start.
         fs::remove_dir_all(&old).at(&old)?;
         sync_directory(&self.path).at(&self.path)
-    }
-
-    /// A message that some shards have taken and others have not would reach sessions of the first twice:
-    /// afterwards nobody knows which those were.
-    fn refuse_partly_routed(&self, shards: &[RecoveredShard]) -> Result<(), DataDirError> {
-        let is_taken = |from: usize, intake: &RecoveredIntake| {
-            let taken = shards.iter().flat_map(|shard| &shard.boot.taken);
-            taken.into_iter().any(|(shard, stamp)| shard.index() == from && *stamp >= intake.stamp)
-        };
-        let of_shard = |(from, shard): (usize, &RecoveredShard)| {
-            shard.intakes.iter().filter(|intake| is_taken(from, intake)).count()
-        };
-        let intakes = shards.iter().enumerate().map(of_shard).sum();
-        if intakes == 0 {
-            return Ok(());
-        }
-        Err(DataDirError::OnTheirWay { path: self.path.clone(), before: self.meta.shards, intakes })
     }
 
     /// Walks through the old logs for the messages that sessions have yet to get.
@@ -122,10 +104,10 @@ impl DataDir {
 }
 
 /// The new logs in the making.
-struct Rewriting<'a> {
+pub(super) struct Rewriting<'a> {
     directory: &'a Path,
     meta: Meta,
-    origin: TimeOrigin,
+    pub(super) origin: TimeOrigin,
     logs: Vec<NewLog>,
     /// By shard and name in the old log: which of that shard's sessions it is, where it lives now, and its name
     /// there.
@@ -152,7 +134,7 @@ impl<'a> Rewriting<'a> {
         home_of(self.meta.seed, self.meta.shards, text)
     }
 
-    /// All of an old shard but the deliveries of its sessions.
+    /// All of an old shard but the deliveries of its sessions, and what is between it and others.
     fn add_shard(&mut self, old: ShardId, shard: &RecoveredShard) -> io::Result<()> {
         for (index, session) in shard.sessions.iter().enumerate() {
             let home = self.home(session.client.as_str());
@@ -164,18 +146,21 @@ impl<'a> Rewriting<'a> {
             self.append(home, &record)?;
         }
         for retained in &shard.retained {
-            let message = message_record(&retained.publication, self.origin);
-            let record = Record::Publication(PublicationRecord {
-                message,
-                is_retained: true,
-                publisher: None,
-                origin: None,
-                targets: &[],
-            });
-            self.append(self.home(message.topic), &record)?;
+            self.add_retained(message_record(&retained.publication, self.origin))?;
         }
-        shard.delayed.iter().try_for_each(|delayed| self.add_delayed(delayed))?;
-        shard.intakes.iter().try_for_each(|intake| self.add_intake(intake))
+        shard.delayed.iter().try_for_each(|delayed| self.add_delayed(delayed))
+    }
+
+    /// In place of what the topic had before.
+    pub(super) fn add_retained(&mut self, message: MessageRecord<'_>) -> io::Result<()> {
+        let record = Record::Publication(PublicationRecord {
+            message,
+            is_retained: true,
+            publisher: None,
+            origin: None,
+            targets: &[],
+        });
+        self.append(self.home(message.topic), &record)
     }
 
     fn add_delayed(&mut self, delayed: &RecoveredDelayed) -> io::Result<()> {
@@ -195,27 +180,8 @@ impl<'a> Rewriting<'a> {
         self.append(home, &record)
     }
 
-    /// No shard has taken it: it is routed as a new one of the shard where its publisher lives.
-    fn add_intake(&mut self, intake: &RecoveredIntake) -> io::Result<()> {
-        let message = message_record(&intake.publication, self.origin);
-        let client = intake.client.as_ref().map(ClientId::as_str);
-        let home = self.home(client.unwrap_or(message.topic));
-        let boot = &mut self.logs[home.index()].boot;
-        boot.stamp += 1;
-        let chosen = intake.chosen.iter();
-        let record = Record::Intake(Intake {
-            stamp: boot.stamp,
-            source: Source::PassedOn(None),
-            client,
-            chosen: chosen.map(|(filter, shard)| (filter.as_str(), *shard)).collect(),
-            chosen_only: intake.chosen_only,
-            message,
-        });
-        self.append(home, &record)
-    }
-
     /// A message of an old shard, for those of its sessions that have yet to get it.
-    fn add_deliveries(
+    pub(super) fn add_deliveries(
         &mut self,
         old: ShardId,
         message: MessageRecord<'_>,
@@ -335,7 +301,7 @@ fn session_record(
         subscriptions: subscriptions.map(|(filter, options)| (filter.as_str(), *options)).collect(),
         received: session.received.clone(),
         first: session.first,
-        next: DeliveryNumber(session.first.0 + session.deliveries.len() as u64),
+        next: session.next(),
         sent: session.sent,
         done: numbered(Delivery::Done),
         released: numbered(Delivery::Received),

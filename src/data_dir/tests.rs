@@ -13,8 +13,8 @@ use crate::{
     base::{QoS, ShardId, TimeOrigin, home_of},
     shard::segment_path,
     storage::{
-        Boot, Delivery, DeliveryNumber, Log, LogSetup, MessageRecord, PublicationRecord, Record,
-        RecoveredShard, Scanned, SegmentScan, SessionNumber, SessionRecord, Target,
+        Boot, Delivery, DeliveryNumber, Intake, Log, LogSetup, MessageRecord, PublicationRecord,
+        Record, RecoveredShard, Scanned, SegmentScan, SessionNumber, SessionRecord, Source, Target,
     },
     topic::SubscriptionOptions,
 };
@@ -86,18 +86,9 @@ impl Writer {
             self.log.append(&Record::Session(SessionRecord {
                 number: SessionNumber(number as u64),
                 client,
-                user_name: None,
-                is_proven: false,
                 expiry_secs: 3600,
-                detached_at: None,
-                will: None,
                 subscriptions: vec![("a/#", options)],
-                received: Vec::new(),
-                first: DeliveryNumber(0),
-                next: DeliveryNumber(0),
-                sent: DeliveryNumber(0),
-                done: Vec::new(),
-                released: Vec::new(),
+                ..SessionRecord::default()
             }));
         }
         self.write();
@@ -121,16 +112,24 @@ impl Writer {
         self.write();
     }
 
+    /// A session that shares a subscription.
+    fn join(&mut self, number: SessionNumber, client: &str) {
+        let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..Default::default() };
+        self.log.append(&Record::Session(SessionRecord {
+            number,
+            client,
+            subscriptions: vec![("$share/members/a/x", options)],
+            ..SessionRecord::default()
+        }));
+    }
+
     fn retain(&mut self, topic: &str) {
         self.publish(topic, b"kept", true, &[]);
     }
 
     fn publish(&mut self, topic: &str, payload: &[u8], is_retained: bool, targets: &[Target]) {
-        let qos = QoS::AtLeastOnce;
-        let (properties, retain, expires_at) = (&[][..], is_retained, None);
-        let message = MessageRecord { topic, properties, payload, qos, retain, expires_at };
         self.log.append(&Record::Publication(PublicationRecord {
-            message,
+            message: message(topic, payload, is_retained),
             is_retained,
             publisher: None,
             origin: None,
@@ -152,6 +151,11 @@ impl Writer {
             self.log.batch_committed();
         }
     }
+}
+
+fn message<'a>(topic: &'a str, payload: &'a [u8], retain: bool) -> MessageRecord<'a> {
+    let (properties, qos, expires_at) = (&[][..], QoS::AtLeastOnce, None);
+    MessageRecord { topic, properties, payload, qos, retain, expires_at }
 }
 
 /// A client and the payloads that it has yet to get.
@@ -390,51 +394,65 @@ fn other_numbers_of_shards_keep_everything() {
 }
 
 #[test]
-fn messages_between_two_shards_keep_their_number() {
-    let place = Place::filled("between", 2, &CLIENTS, 1);
-    let mut directory = DataDir::open(&place.path(), 2, 0).unwrap();
-    let mut logs: Vec<_> = recover(&mut directory, 2);
-    let (log_directory, mut writers) = (directory.log_directory(), Vec::new());
-    for (setup, _) in logs.drain(..) {
-        let (directory, shard) = (log_directory.clone(), setup.id.shard);
-        writers.push(Writer { directory, shard, log: Log::new(setup) });
-    }
-    let message = MessageRecord {
-        topic: "t",
-        properties: &[],
-        payload: b"x",
-        qos: QoS::ExactlyOnce,
-        retain: false,
-        expires_at: None,
-    };
-    writers[0].log.append(&Record::Intake(crate::storage::Intake {
-        stamp: 4,
-        source: crate::storage::Source::PassedOn(None),
-        client: None,
-        chosen: Vec::new(),
-        chosen_only: false,
-        message,
-    }));
-    writers[0].write();
-    // No shard has it: it is routed by a new one.
-    recover(&mut directory, 3);
-    let logs = directory.read(TimeOrigin::default()).unwrap();
-    assert_eq!(logs.iter().map(|log| log.shard.intakes.len()).sum::<usize>(), 1);
-    let (home, log) =
-        logs.iter().enumerate().find(|(_, log)| !log.shard.intakes.is_empty()).unwrap();
-    let intake = &log.shard.intakes[0];
-    assert_eq!((intake.stamp, log.shard.boot.stamp, log.shard.boot.routed), (1, 1, 0));
+fn messages_between_two_shards_reach_those_that_have_not_got_them() {
+    // (which of the old shards have taken it; whether it is for the chosen member only)
+    for (takers, chosen_only) in [
+        (&[][..], false),
+        (&[0], false),
+        (&[1], false),
+        (&[0, 1], false),
+        (&[], true),
+        (&[1], true),
+    ] {
+        let case = format!("{takers:?} {chosen_only}");
+        let place = Place::filled(&format!("between{takers:?}{chosen_only}"), 2, &CLIENTS, 1);
+        let mut directory = DataDir::open(&place.path(), 2, 0).unwrap();
+        let before = content(&directory);
+        let mut writers: Vec<_> = Vec::new();
+        for (setup, recovered) in recover(&mut directory, 2) {
+            let (log, shard) = (directory.log_directory(), setup.id.shard);
+            let number = SessionNumber(recovered.boot.next_session);
+            let mut writer = Writer { directory: log, shard, log: Log::new(setup) };
+            writer.join(number, ["member 0", "member 1"][shard.index()]);
+            if takers.contains(&shard.0) {
+                let taken = vec![(ShardId(0), 4)];
+                writer.log.append(&Record::Boot(Boot { taken, ..Boot::default() }));
+            }
+            writers.push(writer);
+        }
+        writers[0].log.append(&Record::Intake(Intake {
+            stamp: 4,
+            source: Source::PassedOn(None),
+            client: Some(CLIENTS[0]),
+            chosen: vec![("$share/members/a/x", ShardId(1))],
+            chosen_only,
+            message: message("a/x", b"between", true),
+        }));
+        writers.iter_mut().for_each(Writer::write);
 
-    let (setup, _) = recover(&mut directory, 3).swap_remove((home + 1) % 3);
-    let (log_directory, shard) = (directory.log_directory(), setup.id.shard);
-    let mut taker = Writer { directory: log_directory, shard, log: Log::new(setup) };
-    let taken = vec![(ShardId(home as u16), 1)];
-    taker.log.append(&Record::Boot(Boot { taken, ..Boot::default() }));
-    taker.write();
-    let refused = directory.recover(layout(1), TimeOrigin::default()).unwrap_err().to_string();
-    assert!(refused.contains("hold 1 messages on their way from one to another"), "{refused}");
-    assert!(refused.contains("start once with --shards 3"), "{refused}");
-    assert_eq!(directory.shards(), 3);
+        recover(&mut directory, 3);
+        let after = content(&directory);
+        let is_left = |text: &str| !takers.contains(&home_of(7, 2, text).0);
+        let got = |name: &str| {
+            let (_, payloads) = after.0.iter().find(|(client, _)| client == name).unwrap();
+            payloads.iter().filter(|payload| *payload == b"between").count()
+        };
+        for (client, payloads) in &before.0 {
+            assert_eq!(
+                got(client),
+                usize::from(!chosen_only && is_left(client)),
+                "{case} {client}"
+            );
+            let (_, more) = after.0.iter().find(|(other, _)| other == client).unwrap();
+            assert!(more.starts_with(payloads), "{case} {client}: the last one comes last");
+        }
+        let of_group = got("member 0") + got("member 1");
+        assert_eq!(of_group, usize::from(!takers.contains(&1)), "{case}");
+        let is_retained = after.1.iter().any(|topic| topic == "a/x");
+        assert_eq!(is_retained, !chosen_only && is_left("a/x"), "{case}");
+        let logs = directory.read(TimeOrigin::default()).unwrap();
+        assert!(logs.iter().all(|log| log.shard.intakes.is_empty()), "{case}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub use scan::{Scanned, SegmentEnd, SegmentScan};
 pub use slot::{Delivery, Slot};
 
 /// Names a session in the log of its shard; never used again for another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub struct SessionNumber(pub u64);
 
 /// Names a delivery at QoS > 0 of one session: they are counted from 0, and the Packet Identifier

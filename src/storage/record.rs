@@ -91,7 +91,7 @@ pub enum Record<'a> {
 }
 
 /// See [`Record::Session`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SessionRecord<'a> {
     /// Which session.
     pub number: SessionNumber,

@@ -80,6 +80,13 @@ pub struct RecoveredSession {
     pub hold: Hold,
 }
 
+impl RecoveredSession {
+    /// The number of the next delivery.
+    pub fn next(&self) -> DeliveryNumber {
+        DeliveryNumber(self.first.0 + self.deliveries.len() as u64)
+    }
+}
+
 /// A Will Message.
 #[derive(Debug)]
 pub struct RecoveredWill {

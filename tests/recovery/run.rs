@@ -159,8 +159,6 @@ impl Driver<'_> {
             let mut process = self.spawn();
             match process.wait_until_it_serves() {
                 Ok(()) => return process,
-                // A message is between two shards: it asks for one start as before.
-                Err(_) if process.log().contains("start once with --shards") => self.settle(),
                 Err(why) => {
                     self.book.fault(Fault::NoStart, &format!("{why}\n{}", process.log()));
                 }
@@ -169,16 +167,6 @@ impl Driver<'_> {
         // The clients stop, so that this is told.
         self.book.set_phase(Phase::End);
         self.spawn()
-    }
-
-    /// A start with the number of shards before, ended in order.
-    fn settle(&mut self) {
-        self.starts -= 2;
-        let mut process = self.spawn();
-        match process.wait_until_it_serves() {
-            Ok(()) => process.end(Ending::Terminate),
-            Err(why) => self.book.fault(Fault::NoStart, &format!("{why}\n{}", process.log())),
-        }
     }
 
     fn wait_for_subscribers(&self) {

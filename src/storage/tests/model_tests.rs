@@ -96,18 +96,13 @@ impl Model {
         let record = Record::Session(SessionRecord {
             number: SessionNumber(number),
             client: &session.client,
-            user_name: None,
-            is_proven: false,
-            expiry_secs: 60,
-            detached_at: None,
-            will: None,
             subscriptions: session.subscriptions.iter().map(|f| (f.as_str(), options)).collect(),
             received: session.received.iter().copied().collect(),
             first: DeliveryNumber(first),
             next: DeliveryNumber(session.next),
-            sent: DeliveryNumber(0),
             done: all(Delivery::Done),
             released: all(Delivery::Received),
+            ..SessionRecord::default()
         });
         let hold = self.log.append(&record);
         self.log.hold(hold);
