@@ -305,6 +305,8 @@ fn members_that_are_away_are_spared(broker: &Broker) {
         let filter = format!("$share/{strategy}/job/#");
         let (mut away, _) = RawClient::v311_resume(broker.port, "away");
         join(&mut away, &filter, "01");
+        away.send("82 ( 0003 'known' 01 )");
+        away.expect("90 03 0003 01");
         let mut here = member(broker, "here", &filter, "01");
         away.send("e0 00");
         away.expect_closed();
@@ -322,6 +324,9 @@ fn members_that_are_away_are_spared(broker: &Broker) {
         here.send(&format!("a2 ( 0003 '{filter}' )"));
         here.expect("b0 02 0003");
         tell(&mut here, &mut publishers);
+        // The absent one's shard knows as well: from one that does not, a message would take a detour.
+        here.send("32 ( 'known' 0009 `k` )");
+        here.expect("40 02 0009");
         let publisher = &mut publishers[0];
         for n in 1..=5 {
             publisher.send(&format!("32 ( 'job/x' {n:04x} {n:02x} )"));
@@ -330,6 +335,7 @@ fn members_that_are_away_are_spared(broker: &Broker) {
         here.ping();
         let (mut away, present) = RawClient::v311_resume(broker.port, "away");
         assert!(present);
+        away.expect("32 ( 'known' ???? `k` )");
         (1..=5).for_each(|n| _ = away.expect(&format!("32 ( 'job/x' ???? {n:02x} )")));
         drop(RawClient::v311(broker.port, "away"));
     }
