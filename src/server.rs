@@ -196,7 +196,7 @@ impl Server {
         let seed = self.data_dir.as_ref().map_or_else(random_seed, DataDir::seed);
         let secret = random()?;
         let shards = config.shards.get() as u16;
-        let lanes = LaneEnds::matrix(shards).into_iter();
+        let lanes = self.control.lanes().into_iter();
         let stopwatch = Instant::now;
         let trace = config.trace_sample.map(|every| TraceSetup { every, stopwatch });
         let setup = |(number, lanes): (usize, LaneEnds)| {
@@ -226,6 +226,7 @@ impl Server {
     ) -> Option<ShardStorage> {
         let directory = self.data_dir.as_ref()?.log_directory();
         let wake = self.control.wake(shard);
+        let wake = Box::new(move || wake.alarm());
         let disk = DiskSetup { directory, shard, segment_bytes: log.segment_bytes, wake };
         Some(ShardStorage { log, recovered, disk, time_origin })
     }
@@ -307,7 +308,7 @@ fn run_executor(setup: ShardSetup, placement: Placement) -> Result<Summary, Stri
         .preempt_timer(PREEMPT_AFTER)
         .make()
         .map_err(|error| format!("cannot make an executor: {error}"))?;
-    let outcome = executor.run(shard::run(setup));
+    let outcome = executor.run(async { shard::run(setup) });
     outcome.map_err(|error| format!("its ring: {error}"))
 }
 
@@ -412,8 +413,5 @@ const SIGNAL_ECHO_MAX: Duration = Duration::from_millis(100);
 /// Memory each executor sets aside for file I/O; the smallest that glommio takes.
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
 
-/// Longer than any shard goes without sleeping or waiting: glommio's preemption must never fire. If it
-/// does between glommio's look at its rings and its first task, which takes no more than the thread
-/// losing its CPU there, glommio 0.9 goes to sleep with tasks ready to run and stays so (`run_task_queues`
-/// says that it ran none). A busy shard makes way for the reactor itself; see `shard::run`.
+/// The shard's task is the only one, and has no use for glommio's signal to make way for others.
 const PREEMPT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);

@@ -7,13 +7,10 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
-    },
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -27,7 +24,6 @@ use crate::{
 };
 
 /// What the thread needs to begin.
-#[derive(Debug)]
 pub struct DiskSetup {
     /// The directory of the log's files; it is there.
     pub directory: PathBuf,
@@ -35,8 +31,8 @@ pub struct DiskSetup {
     pub shard: ShardId,
     /// Room that the next segment's file is made with.
     pub segment_bytes: u32,
-    /// The shard's eventfd: it is written after each answer.
-    pub wake: Arc<File>,
+    /// Called after each answer.
+    pub wake: Box<dyn Fn() + Send>,
 }
 
 /// What a shard asks of its disk. Jobs are done in their order, but for a batch that fails: it is tried
@@ -451,8 +447,7 @@ impl Worker {
     fn answer(&self, answer: Answer) {
         // At the end of the shard nobody listens any more.
         let _ = self.answers.send(answer);
-        // Fails only if the counter is full, and then the shard is awake already.
-        let _ = (&*self.setup.wake).write(&1_u64.to_ne_bytes());
+        (self.setup.wake)();
     }
 
     fn path(&self, segment: u32) -> PathBuf {
@@ -488,10 +483,7 @@ const OPEN_FILES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
-    use crate::shard::sys::new_eventfd;
 
     /// A directory of its own, removed at the end.
     struct Place(PathBuf);
@@ -505,11 +497,12 @@ mod tests {
             Self(path)
         }
 
-        fn start(&self) -> (Disk, Arc<File>) {
-            let wake = new_eventfd().unwrap();
+        fn start(&self) -> (Disk, Receiver<()>) {
+            let (wake, woken) = channel();
             let (directory, shard) = (self.0.clone(), ShardId(3));
-            let setup = DiskSetup { directory, shard, segment_bytes: ROOM, wake: wake.clone() };
-            (Disk::start(setup).unwrap(), wake)
+            let wake = Box::new(move || _ = wake.send(()));
+            let setup = DiskSetup { directory, shard, segment_bytes: ROOM, wake };
+            (Disk::start(setup).unwrap(), woken)
         }
 
         fn bytes(&self, segment: u32) -> Vec<u8> {
@@ -539,18 +532,18 @@ mod tests {
         Job::Write(Batch { writes: writes.iter().map(write).collect() })
     }
 
-    /// The next answer; the eventfd is what tells of it.
-    fn answer(disk: &Disk, mut wake: &File) -> Answer {
+    /// The next answer; a call is what tells of it.
+    fn answer(disk: &Disk, woken: &Receiver<()>) -> Answer {
         loop {
             if let Some(answer) = disk.try_answer() {
                 return answer;
             }
-            wake.read_exact(&mut [0; 8]).unwrap();
+            woken.recv().unwrap();
         }
     }
 
     #[track_caller]
-    fn check_read(disk: &Disk, wake: &File, segment: u32, offset: u32, expected: &[u8]) {
+    fn check_read(disk: &Disk, wake: &Receiver<()>, segment: u32, offset: u32, expected: &[u8]) {
         let bytes = expected.len() as u32;
         disk.send(Job::Read { segment, offset, bytes });
         match answer(disk, wake) {

@@ -1,20 +1,22 @@
 //! Lanes: the bounded one-way channels between two shards.
 //!
-//! A [`LaneOut`] never waits: what does not fit goes with a task of its own that waits for room, and
-//! meanwhile the lane counts as full. So a shard that drains its lanes in never waits for another,
-//! and two shards cannot wait for each other. Order on a lane is kept. Knows nothing of what it carries
-//! beyond [`LaneMessage`].
+//! A [`LaneOut`] never waits: what does not fit stays where it was, and the receiver wakes the sender when there
+//! is room. So a shard that drains its lanes in never waits for another, and two shards cannot wait for each
+//! other. Order on a lane is kept. Knows nothing of what it carries beyond [`LaneMessage`].
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
-
-use glommio::{
-    GlommioError, ResourceType, Task,
-    channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
+    },
 };
 
+use rtrb::{Consumer, Producer, RingBuffer};
+
 use super::{
-    bell::Bell,
     connections::{Move, Socket},
+    wake::Wake,
 };
 use crate::{
     base::{ShardId, Time},
@@ -34,50 +36,48 @@ pub(super) enum LaneMessage {
 /// The ends of all lanes that one shard has; sent to its thread before it starts.
 #[derive(Default)]
 pub(crate) struct LaneEnds {
-    outgoing: Vec<(ShardId, SharedSender<LaneMessage>)>,
-    incoming: Vec<(ShardId, SharedReceiver<LaneMessage>)>,
+    pub(super) outgoing: Vec<LaneOut>,
+    pub(super) incoming: Vec<LaneIn>,
 }
 
 impl LaneEnds {
-    /// The lanes between `shards` shards, as each of them needs them.
-    pub(crate) fn matrix(shards: u16) -> Vec<Self> {
-        let mut ends: Vec<Self> = (0..shards).map(|_| Self::default()).collect();
-        for from in (0..shards).map(ShardId) {
-            for to in (0..shards).map(ShardId).filter(|to| *to != from) {
-                let (sender, receiver) = shared_channel::new_bounded(LANE_MESSAGES);
-                ends[from.index()].outgoing.push((to, sender));
-                ends[to.index()].incoming.push((from, receiver));
+    /// The lanes between the shards that these wake, as each of them needs them.
+    pub(super) fn matrix(wakes: &[Arc<Wake>]) -> Vec<Self> {
+        let mut ends: Vec<Self> = wakes.iter().map(|_| Self::default()).collect();
+        for (sender, wake_sender) in wakes.iter().enumerate() {
+            for (receiver, wake_receiver) in wakes.iter().enumerate() {
+                if sender == receiver {
+                    continue;
+                }
+                let (from, to) = (ShardId(sender as u16), ShardId(receiver as u16));
+                let (producer, consumer) = RingBuffer::new(LANE_MESSAGES);
+                let is_short = Arc::new(AtomicBool::new(false));
+                ends[sender].outgoing.push(LaneOut {
+                    to,
+                    messages: producer,
+                    is_short: is_short.clone(),
+                    receiver: wake_receiver.clone(),
+                    moving: VecDeque::new(),
+                    flush: Flush::No,
+                });
+                let sender = wake_sender.clone();
+                ends[receiver].incoming.push(LaneIn { from, messages: consumer, is_short, sender });
             }
         }
         ends
-    }
-
-    /// The ends to receive from, each with the shard at the other end.
-    pub(super) fn take_incoming(&mut self) -> Vec<(ShardId, SharedReceiver<LaneMessage>)> {
-        std::mem::take(&mut self.incoming)
-    }
-
-    /// Connects the ends to send to. Returns when every peer has connected its end, so the receiving
-    /// ends of this shard must be connecting in other tasks. `room` is rung when a full lane has room.
-    pub(super) async fn connect_outgoing(self, room: &Rc<Bell>) -> Vec<LaneOut> {
-        let mut lanes = Vec::with_capacity(self.outgoing.len());
-        for (to, sender) in self.outgoing {
-            lanes.push(LaneOut::new(to, sender.connect().await, room.clone()));
-        }
-        lanes
     }
 }
 
 /// The sending end of a lane.
 pub(super) struct LaneOut {
     pub(super) to: ShardId,
-    sender: Rc<ConnectedSender<LaneMessage>>,
-    overflow: Rc<Overflow>,
+    messages: Producer<LaneMessage>,
+    /// The sender has more than there was room for.
+    is_short: Arc<AtomicBool>,
+    receiver: Arc<Wake>,
     /// Connections that wait for room: at most as many as there are connections.
     moving: VecDeque<(Socket, Box<Move>)>,
     flush: Flush,
-    /// Cancelled when dropped.
-    _waits_for_room: Task<()>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,22 +87,7 @@ enum Flush {
     Sent,
 }
 
-/// The one message that found the lane full, on its way to the task that waits for room.
-#[derive(Default)]
-struct Overflow {
-    full: Cell<bool>,
-    message: Cell<Option<LaneMessage>>,
-    filled: Bell,
-}
-
 impl LaneOut {
-    fn new(to: ShardId, sender: ConnectedSender<LaneMessage>, room: Rc<Bell>) -> Self {
-        let (sender, overflow) = (Rc::new(sender), Rc::<Overflow>::default());
-        let task = glommio::spawn_local(overflow.clone().deliver(sender.clone(), room));
-        let (moving, flush) = (VecDeque::new(), Flush::No);
-        Self { to, sender, overflow, moving, flush, _waits_for_room: task }
-    }
-
     /// Hands a connection over once there is room.
     pub(super) fn move_connection(&mut self, socket: Socket, moved: Box<Move>) {
         self.moving.push_back((socket, moved));
@@ -120,9 +105,17 @@ impl LaneOut {
         self.flush == Flush::Sent
     }
 
+    /// Whether something waits for this lane that there is room for.
+    pub(super) fn can_send(&self, broker: &Broker) -> bool {
+        let is_waiting =
+            !self.moving.is_empty() || broker.mesh_waiting(self.to) || self.flush == Flush::Wanted;
+        is_waiting && !self.is_full()
+    }
+
     /// Sends what waits for this lane while there is room.
     pub(super) fn pump(&mut self, broker: &mut Broker, now: Time) {
-        while !self.overflow.full.get() {
+        let mut has_sent = false;
+        while !self.is_full() {
             let message = if let Some((socket, moved)) = self.moving.pop_front() {
                 LaneMessage::Connection { socket, moved }
             } else if broker.mesh_waiting(self.to) {
@@ -133,37 +126,51 @@ impl LaneOut {
             } else {
                 break;
             };
-            self.send(message);
+            // Refused only by a peer that has ended: then the message is gone.
+            let _ = self.messages.push(message);
+            has_sent = true;
+        }
+        if self.is_full() {
+            // The sender's last look before it sleeps comes behind this.
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+        if has_sent {
+            self.receiver.wake();
         }
     }
 
-    /// The message that finds the lane full is kept until there is room. If the peer has ended, the
-    /// message is gone.
-    fn send(&self, message: LaneMessage) {
-        if let Err(GlommioError::WouldBlock(ResourceType::Channel(message))) =
-            self.sender.try_send(message)
-        {
-            self.overflow.full.set(true);
-            self.overflow.message.set(Some(message));
-            self.overflow.filled.ring();
-        }
+    /// Nothing is kept for a peer that has ended.
+    fn is_full(&self) -> bool {
+        self.messages.is_full() && !self.messages.is_abandoned()
     }
 }
 
-impl Overflow {
-    async fn deliver(self: Rc<Self>, lane: Rc<ConnectedSender<LaneMessage>>, room: Rc<Bell>) {
-        loop {
-            self.filled.heard().await;
-            if let Some(message) = self.message.take() {
-                // An error means that the peer has ended; see `LaneOut::send`.
-                let _ = lane.send(message).await;
-            }
-            self.full.set(false);
-            room.ring();
+/// The receiving end of a lane.
+pub(super) struct LaneIn {
+    pub(super) from: ShardId,
+    messages: Consumer<LaneMessage>,
+    is_short: Arc<AtomicBool>,
+    sender: Arc<Wake>,
+}
+
+impl LaneIn {
+    /// The next message.
+    pub(super) fn pop(&mut self) -> Option<LaneMessage> {
+        let message = self.messages.pop().ok()?;
+        fence(Ordering::SeqCst);
+        if self.is_short.load(Ordering::Relaxed) {
+            self.is_short.store(false, Ordering::Relaxed);
+            self.sender.wake();
         }
+        Some(message)
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 }
 
 /// Messages that wait in one lane. When they do, the sender keeps the rest in its broker, which then
 /// holds back the publishers.
-const LANE_MESSAGES: usize = 16;
+pub(super) const LANE_MESSAGES: usize = 16;

@@ -1,16 +1,14 @@
 //! A shard: one pinned executor that drives one [`Broker`] with sockets, lanes and time.
 //!
-//! The broker decides, the shard acts. Each shard has one main task, which takes turns (`turn`), and a
-//! few long-lived ones that only bring it news: one a lane, and one that hears the ring's eventfd.
-//! Everything here except [`Control`] belongs to the shard's thread.
+//! The broker decides, the shard acts: it takes turns (`turn`), and sleeps in its ring between them. That is the
+//! executor's only task. Everything here except [`Control`] belongs to the shard's thread.
 //!
 //! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
 //! - `disk`: the thread that writes the log
-//! - `lanes`: channels between shards; `bell`: wake-ups between tasks; `trace`: log of traced publications
+//! - `lanes`: channels between shards; `wake`: how other threads wake it; `trace`: log of traced publications
 
-mod bell;
 mod buffers;
 mod connections;
 mod disk;
@@ -22,32 +20,27 @@ pub(crate) mod sys;
 mod trace;
 mod traffic;
 mod turn;
+mod wake;
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
-    fs::File,
     io,
-    io::Write,
     net::TcpListener,
-    os::fd::{AsRawFd, OwnedFd},
-    rc::Rc,
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use glommio::{Task, channels::shared_channel::SharedReceiver};
-
 use self::{
-    bell::Bell,
     connections::Connections,
-    lanes::{LaneMessage, LaneOut},
+    lanes::{LaneIn, LaneOut},
     storage::Storage,
     trace::TraceLog,
-    turn::{Next, Stage},
+    turn::Stage,
+    wake::Wake,
 };
 use crate::{
     base::{ConnId, ShardId, Time, TimeOrigin},
@@ -61,7 +54,7 @@ pub use self::{
     buffers::Filled,
     disk::{Answer, Disk, DiskSetup, DiskSummary, Job},
     ring::{Event, Received, Ring},
-    sys::{allowed_cpus, new_eventfd},
+    sys::allowed_cpus,
 };
 
 pub(crate) use self::{
@@ -113,14 +106,13 @@ pub(crate) struct Control {
     stopping: AtomicBool,
     /// Shards that have restored what was in their log, and know that the others know.
     restored: AtomicUsize,
-    /// The eventfd of each shard.
-    wakes: Vec<Arc<File>>,
+    wakes: Vec<Arc<Wake>>,
 }
 
 impl Control {
     /// For this many shards.
     pub(crate) fn new(shards: u16) -> io::Result<Arc<Self>> {
-        let wakes = (0..shards).map(|_| sys::new_eventfd()).collect::<io::Result<_>>()?;
+        let wakes = (0..shards).map(|_| Wake::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let (stopping, restored) = (AtomicBool::new(false), AtomicUsize::new(0));
         Ok(Arc::new(Self { stopping, restored, wakes }))
     }
@@ -144,15 +136,17 @@ impl Control {
     }
 
     fn wake_all(&self) {
-        for wake in &self.wakes {
-            // Fails only if the counter is full, and then the shard is awake already.
-            let _ = (&**wake).write(&1_u64.to_ne_bytes());
-        }
+        self.wakes.iter().for_each(|wake| wake.alarm());
     }
 
-    /// What wakes a shard when it is written to.
-    pub(crate) fn wake(&self, shard: ShardId) -> Arc<File> {
+    /// What wakes a shard.
+    pub(crate) fn wake(&self, shard: ShardId) -> Arc<Wake> {
         self.wakes[shard.index()].clone()
+    }
+
+    /// The lanes between the shards, as each of them needs them.
+    pub(crate) fn lanes(&self) -> Vec<LaneEnds> {
+        LaneEnds::matrix(&self.wakes)
     }
 
     fn is_stopping(&self) -> bool {
@@ -183,91 +177,16 @@ impl Clock {
     }
 }
 
-/// Runs a shard on the current executor until it is told to stop and has done so.
+/// Runs a shard on the current thread until it is told to stop and has done so.
 ///
 /// # Errors
 /// The ring could not be set up, or failed.
-pub(crate) async fn run(mut setup: ShardSetup) -> io::Result<Summary> {
-    let bell = Rc::new(Bell::default());
-    let wake = setup.control.wake(setup.broker.shard);
-    let incoming = setup.lanes.take_incoming();
-    let outgoing = std::mem::take(&mut setup.lanes);
-    let shard = Rc::new(RefCell::new(Shard::new(setup, &wake, incoming.len())?));
-
-    let mut tasks = vec![glommio::spawn_local(hear_eventfd(wake.try_clone()?, bell.clone()))];
-    for (from, receiver) in incoming {
-        tasks.push(glommio::spawn_local(hear_lane(from, receiver, shard.clone(), bell.clone())));
-    }
-    let lanes = outgoing.connect_outgoing(&bell).await;
-    shard.borrow_mut().start(lanes);
-
-    let outcome = take_turns(&shard, &bell).await;
-    shard.borrow_mut().stop_disk();
-    for task in tasks {
-        Task::cancel(task).await;
-    }
-    let mut shard = shard.borrow_mut();
+pub(crate) fn run(setup: ShardSetup) -> io::Result<Summary> {
+    let mut shard = Shard::new(setup)?;
+    let outcome = shard.take_turns();
+    shard.stop_disk();
     shard.log_last_traces();
     outcome.map(|()| shard.broker.summary())
-}
-
-/// The main task: all I/O of the shard is done here.
-async fn take_turns(shard: &RefCell<Shard>, bell: &Bell) -> io::Result<()> {
-    let clock = shard.borrow().clock;
-    let mut reactor_ran = clock.now();
-    loop {
-        let (next, now) = {
-            let mut shard = shard.borrow_mut();
-            (shard.turn()?, shard.now)
-        };
-        match next {
-            // glommio looks at its rings and at the lanes only while no task can run. Waiting for its
-            // next look, about once a millisecond, bounds how long a busy shard leaves lanes alone.
-            Next::TurnAgain if now != reactor_ran => {
-                glommio::timer::sleep(NEXT_REACTOR_RUN).await;
-                reactor_ran = now;
-            }
-            Next::TurnAgain => glommio::executor().yield_now().await,
-            Next::Sleep => {
-                bell.heard().await;
-                reactor_ran = clock.now();
-            }
-            Next::Stop => return Ok(()),
-        }
-    }
-}
-
-/// Rings the bell whenever the eventfd has been written: by the kernel for the private ring, or by
-/// [`Control::stop`].
-async fn hear_eventfd(wake: File, bell: Rc<Bell>) {
-    let wake = sys::glommio_file(OwnedFd::from(wake));
-    loop {
-        wake.read_at(0, 8).await.expect("an eventfd can be read");
-        bell.ring();
-    }
-}
-
-/// Applies what another shard sends. It never waits for anything else, so the lane always drains.
-async fn hear_lane(
-    from: ShardId,
-    lane: SharedReceiver<LaneMessage>,
-    shard: Rc<RefCell<Shard>>,
-    bell: Rc<Bell>,
-) {
-    let lane = lane.connect().await;
-    let mut until_yield = MESSAGES_PER_YIELD;
-    while let Some(message) = lane.recv().await {
-        shard.borrow_mut().lane_brought(from, message);
-        bell.ring();
-        until_yield -= 1;
-        if until_yield == 0 {
-            // A busy sender must not keep the main task from its turn.
-            until_yield = MESSAGES_PER_YIELD;
-            glommio::executor().yield_now().await;
-        }
-    }
-    shard.borrow_mut().lane_ended(from);
-    bell.ring();
 }
 
 /// The state of one shard.
@@ -280,7 +199,9 @@ struct Shard {
     storage: Option<Storage>,
     connections: Connections,
     listeners: Vec<Listener>,
+    wake: Arc<Wake>,
     lanes: Vec<LaneOut>,
+    lanes_in: Vec<LaneIn>,
     /// Lanes in that may still bring something before the shard may close its connections.
     lanes_to_flush: Vec<ShardId>,
     count: Arc<ConnectionCount>,
@@ -317,11 +238,9 @@ struct Listener {
 }
 
 impl Shard {
-    fn new(setup: ShardSetup, wake: &File, peers: usize) -> io::Result<Self> {
+    fn new(setup: ShardSetup) -> io::Result<Self> {
         let own = setup.broker.shard;
-        let all = (0..setup.broker.shards).map(ShardId);
-        let lanes_to_flush: Vec<ShardId> = all.filter(|shard| *shard != own).collect();
-        debug_assert_eq!(lanes_to_flush.len(), peers);
+        let LaneEnds { outgoing, incoming } = setup.lanes;
         let listener = |(socket, is_relaxed)| Listener { socket, is_relaxed, accepting: false };
         let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
         let now = setup.clock.now();
@@ -332,15 +251,20 @@ impl Shard {
             ),
             None => (Broker::new(setup.broker), None),
         };
+        let wake = setup.control.wake(own);
+        let mut ring = Ring::new()?;
+        ring.watch(wake.as_raw_fd());
         Ok(Self {
-            ring: Ring::new(wake)?,
+            ring,
             broker,
             own,
             storage,
             connections: Connections::default(),
             listeners: setup.listeners.into_iter().zip(setup.relaxed).map(listener).collect(),
-            lanes: Vec::new(),
-            lanes_to_flush,
+            wake,
+            lanes: outgoing,
+            lanes_to_flush: incoming.iter().map(|lane| lane.from).collect(),
+            lanes_in: incoming,
             count: setup.connections,
             control: setup.control,
             report: setup.report,
@@ -357,10 +281,6 @@ impl Shard {
             accept_failed: RateLimit::default(),
             trace_log,
         })
-    }
-
-    fn start(&mut self, lanes: Vec<LaneOut>) {
-        self.lanes = lanes;
     }
 
     /// The sockets have been listening since they were bound: from here on, clients are served.
@@ -398,12 +318,6 @@ impl RateLimit {
         Some(std::mem::take(&mut self.suppressed))
     }
 }
-
-/// Over by the time the reactor looks at its timers, but not before.
-const NEXT_REACTOR_RUN: Duration = Duration::from_micros(1);
-
-/// Lane messages applied before other tasks get a chance.
-const MESSAGES_PER_YIELD: usize = 16;
 
 #[cfg(test)]
 mod tests {

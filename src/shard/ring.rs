@@ -2,17 +2,15 @@
 //!
 //! Owns the kernel's view of memory: receive buffers and the bytes being sent stay here until their
 //! completion, so the interface is safe. Knows connections only as [`ConnId`], and nothing of what
-//! their bytes mean. Lives on its shard's thread. Completions are posted only while this thread
-//! enters the kernel (DEFER_TASKRUN); an eventfd tells a sleeping shard that entering is worth it.
+//! their bytes mean. Lives on its shard's thread, which sleeps in here: completions are posted only while it
+//! enters the kernel (DEFER_TASKRUN).
 
 use std::{
     collections::VecDeque,
-    fs::File,
     io, mem,
     mem::ManuallyDrop,
     num::NonZeroU32,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::atomic::{Ordering, fence},
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -58,6 +56,8 @@ pub struct Ring {
     harvested: VecDeque<cqueue::Entry>,
     /// Read by the kernel when the timer operation is submitted, so it must not move.
     timer: Box<types::Timespec>,
+    /// See [`Ring::watch`].
+    watched: Option<RawFd>,
 }
 
 /// Names a send until its [`Event::Sent`].
@@ -84,15 +84,12 @@ struct Sending {
 }
 
 impl Ring {
-    /// Sets the ring up on the calling thread, which must be the only one to use it. `wake` is a
-    /// blocking eventfd that counts up when a shard that called [`Ring::announce`] has work.
-    pub fn new(wake: &File) -> io::Result<Self> {
+    /// Sets the ring up on the calling thread, which must be the only one to use it.
+    pub fn new() -> io::Result<Self> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         builder.setup_submit_all().dontfork();
-        let mut uring: IoUring = builder.setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
-        uring.submitter().register_eventfd(wake.as_raw_fd())?;
-        uring.completion().disable_eventfd();
+        let uring: IoUring = builder.setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
         let buffers = BufferPool::new(&uring)?;
         Ok(Self {
             uring: ManuallyDrop::new(uring),
@@ -102,7 +99,15 @@ impl Ring {
             waiting: VecDeque::new(),
             harvested: VecDeque::new(),
             timer: Box::default(),
+            watched: None,
         })
+    }
+
+    /// Has a write to this eventfd end a sleep. It is never read.
+    pub(super) fn watch(&mut self, eventfd: RawFd) {
+        self.watched = Some(eventfd);
+        let entry = opcode::PollAdd::new(types::Fd(eventfd), libc::POLLIN as u32).multi(true);
+        self.push(entry.build().user_data(Operation::Watch.tag(0, 0)));
     }
 
     /// Accepts connections until an [`Event::Accepted`] without `more`.
@@ -192,8 +197,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Submits what was asked for and waits until there is a completion, or for as long as given. For
-    /// a thread that has nothing but this ring to wait for; a shard sleeps in its executor.
+    /// Submits what was asked for and waits until there is a completion.
+    pub(super) fn sleep(&mut self) -> io::Result<()> {
+        self.uring.submitter().submit_and_wait(1).map(drop).or_else(try_again_later)
+    }
+
+    /// Submits what was asked for and waits until there is a completion, or for as long as given.
     pub fn wait(&mut self, for_at_most: Duration) -> io::Result<()> {
         let timeout = types::Timespec::from(for_at_most);
         let arguments = types::SubmitArgs::new().timespec(&timeout);
@@ -208,6 +217,11 @@ impl Ring {
         !self.waiting.is_empty() || !self.uring.submission().is_empty()
     }
 
+    /// Whether the submission queue had no room for all that was asked for.
+    pub(super) fn has_backlog(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether the kernel has work that the next [`Ring::enter`] will do. One that has just returned
     /// may have left some: it does about 20 pieces at a time, and not all of them make a completion.
     pub fn has_deferred_work(&mut self) -> bool {
@@ -217,19 +231,6 @@ impl Ring {
     /// Whether [`Ring::harvest`] would find something.
     pub fn has_completions(&mut self) -> bool {
         !self.uring.completion().is_empty()
-    }
-
-    /// Asks for the eventfd to be written when there is something to enter for. An [`Ring::enter`]
-    /// and a look at the completions must follow, or what happened before this call is missed.
-    pub(super) fn announce(&mut self) {
-        self.uring.completion().enable_eventfd();
-        // The kernel adds work, then reads the flag; we write the flag, then look for work.
-        fence(Ordering::SeqCst);
-    }
-
-    /// Ends what [`Ring::announce`] asked for: a running shard needs no wake-up.
-    pub(super) fn hush(&mut self) {
-        self.uring.completion().disable_eventfd();
     }
 
     /// Takes up to `max` completions from the kernel; [`Ring::next_event`] hands them out.
@@ -266,6 +267,12 @@ impl Ring {
             }
             Operation::Send => return self.sent(SendId::at(conn.slot as usize), result),
             Operation::Timer => Event::TimerFired,
+            Operation::Watch => {
+                if let Some(eventfd) = self.watched.filter(|_| !more) {
+                    self.watch(eventfd);
+                }
+                return None;
+            }
         })
     }
 
@@ -393,6 +400,7 @@ enum Operation {
     Receive = 2,
     Send = 3,
     Timer = 4,
+    Watch = 5,
 }
 
 impl Operation {
@@ -410,6 +418,7 @@ impl Operation {
             2 => Some(Self::Receive),
             3 => Some(Self::Send),
             4 => Some(Self::Timer),
+            5 => Some(Self::Watch),
             _ => None,
         }
     }

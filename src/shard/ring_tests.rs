@@ -1,18 +1,15 @@
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     thread,
 };
 
-use super::{
-    super::{buffers::BUFFERS, sys},
-    *,
-};
+use super::{super::buffers::BUFFERS, *};
 
 const CONN: ConnId = ConnId { slot: 3, generation: 9 };
 
 fn ring() -> Ring {
-    Ring::new(&sys::new_eventfd().unwrap()).unwrap()
+    Ring::new().unwrap()
 }
 
 fn events(ring: &mut Ring) -> Vec<Event> {

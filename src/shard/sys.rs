@@ -1,29 +1,16 @@
 //! System calls that neither std nor socket2 has a name for.
 
-use std::{
-    fs::File,
-    io, mem,
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd},
-    sync::Arc,
-};
+use std::{fs::File, io, mem, os::fd::FromRawFd};
 
-use glommio::io::BufferedFile;
-
-/// A blocking eventfd: readable once written to, by the kernel or by another thread.
-pub fn new_eventfd() -> io::Result<Arc<File>> {
+/// A blocking eventfd: readable once written to.
+pub(super) fn new_eventfd() -> io::Result<File> {
     // SAFETY: creates a descriptor from constants.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     match fd {
         -1 => Err(io::Error::last_os_error()),
         // SAFETY: the descriptor is new and nobody else owns it.
-        fd => Ok(Arc::new(unsafe { File::from_raw_fd(fd) })),
+        fd => Ok(unsafe { File::from_raw_fd(fd) }),
     }
-}
-
-/// The descriptor as a file that glommio's reactor can wait for.
-pub(super) fn glommio_file(fd: OwnedFd) -> BufferedFile {
-    // SAFETY: the descriptor is open and its ownership passes on.
-    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
 }
 
 /// The CPUs this process may run on, in ascending order (`taskset`, cgroup cpusets).

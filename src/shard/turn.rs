@@ -1,7 +1,7 @@
 //! The order in which a shard does things, and the stages of its end.
 //!
 //! A turn takes a bounded number of completions, then whatever is due, then submits everything that
-//! came of it with one system call. A shard without work sleeps; nothing wakes it periodically.
+//! came of it with one system call, in which a shard without more to do sleeps. Nothing wakes it periodically.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -10,19 +10,9 @@ use tracing::{debug, warn};
 use super::{
     Milestone, Shard,
     connections::{Connections, Phase},
-    lanes::LaneMessage,
+    lanes::{LANE_MESSAGES, LaneMessage, LaneOut},
 };
 use crate::base::{ConnId, ShardId, Time};
-
-/// What the main task does after a turn.
-pub(super) enum Next {
-    /// There may be more to do.
-    TurnAgain,
-    /// There is nothing to do until the bell rings.
-    Sleep,
-    /// The shard has ended.
-    Stop,
-}
 
 /// How far along its life a shard is. From `Quieting` on, `until` bounds the whole shutdown.
 #[derive(Clone, Copy, Debug)]
@@ -42,18 +32,25 @@ pub(super) enum Stage {
 }
 
 impl Shard {
-    /// Takes one turn. An error means that the ring has failed.
-    pub(super) fn turn(&mut self) -> io::Result<Next> {
+    /// Takes turns until the end of the shard. An error means that the ring has failed.
+    pub(super) fn take_turns(&mut self) -> io::Result<()> {
+        while !matches!(self.stage, Stage::Ended) {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
         self.read_clock();
-        self.ring.hush();
         let completions = self.ring.harvest(COMPLETIONS_PER_TURN);
         while let Some(event) = self.ring.next_event() {
             self.handle(event);
         }
+        self.take_lanes();
         self.take_answers();
         self.advance_stage();
         if matches!(self.stage, Stage::Ended) {
-            return Ok(Next::Stop);
+            return Ok(());
         }
         self.broker.advance(self.now);
         self.close_overdue();
@@ -68,88 +65,99 @@ impl Shard {
         self.start_receives();
         self.start_sends();
         self.start_timer();
-        let next = self.submit(completions)?;
-        self.log_traces();
-        Ok(next)
-    }
-
-    /// A turn that found nothing to do looks once more after asking to be woken, then sleeps. One
-    /// that did need not enter the kernel for completions: the next one will, or has them already.
-    fn submit(&mut self, completions: usize) -> io::Result<Next> {
-        if completions > 0 {
-            if self.ring.has_submissions() {
-                self.ring.enter()?;
-            }
-            return Ok(Next::TurnAgain);
+        if self.trace_log.is_some() {
+            self.submit()?;
+            self.log_traces();
         }
-        self.ring.announce();
-        self.ring.enter()?;
-        let more = self.ring.has_completions()
-            || self.ring.has_submissions()
-            || self.ring.has_deferred_work();
-        Ok(if more { Next::TurnAgain } else { Next::Sleep })
+        self.submit_and_sleep(completions)
     }
 
-    /// What another shard sent. The turn that the lane's task asks for does the rest.
-    pub(super) fn lane_brought(&mut self, from: ShardId, message: LaneMessage) {
-        // The last turn may have been long ago.
-        self.read_clock();
+    /// Hands the kernel what came of the turn, and has it post what it knows.
+    fn submit(&mut self) -> io::Result<()> {
+        let is_worth_it = self.ring.has_submissions() || self.ring.has_deferred_work();
+        if is_worth_it { self.ring.enter() } else { Ok(()) }
+    }
+
+    /// The same, and sleeps until there is something to do, unless there is already.
+    fn submit_and_sleep(&mut self, completions: usize) -> io::Result<()> {
+        if completions == COMPLETIONS_PER_TURN || self.ring.has_backlog() {
+            return self.submit();
+        }
+        self.wake.falls_asleep();
+        let has_news = self.lanes_in.iter().any(|lane| !lane.is_empty())
+            || self.lanes.iter().any(|lane| lane.can_send(&self.broker))
+            || self.next_stage().is_some();
+        let entered = if has_news { self.submit() } else { self.ring.sleep() };
+        self.wake.is_up();
+        entered
+    }
+
+    /// Takes in what other shards have sent, no more of each than its lane holds at a time.
+    fn take_lanes(&mut self) {
+        for at in 0..self.lanes_in.len() {
+            for _ in 0..LANE_MESSAGES {
+                let lane = &mut self.lanes_in[at];
+                let from = lane.from;
+                let Some(message) = lane.pop() else { break };
+                self.lane_brought(from, message);
+            }
+        }
+    }
+
+    fn lane_brought(&mut self, from: ShardId, message: LaneMessage) {
         match message {
             LaneMessage::Mesh(batch) => self.broker.receive_mesh(self.now, from, batch),
             LaneMessage::Connection { socket, moved } => {
                 self.adopt(socket, moved.origin, &moved.bytes);
             }
-            LaneMessage::Flushed => self.lane_ended(from),
+            LaneMessage::Flushed => self.lanes_to_flush.retain(|shard| *shard != from),
         }
-    }
-
-    /// The other shard will start nothing new.
-    pub(super) fn lane_ended(&mut self, from: ShardId) {
-        self.lanes_to_flush.retain(|shard| *shard != from);
     }
 
     fn advance_stage(&mut self) {
-        let before = self.stage;
-        self.stage = match self.stage {
+        while let Some(stage) = self.next_stage() {
+            debug!(?stage, "shard goes on");
+            self.stage = stage;
+            match stage {
+                Stage::Restoring { .. } => self.control.note_restored(),
+                Stage::Running => self.serve(),
+                Stage::Quieting { .. } => self.stop_input(),
+                Stage::Flushing { .. } => self.lanes.iter_mut().for_each(LaneOut::flush),
+                Stage::Closing { .. } => {
+                    (self.report)(Milestone::Flushed);
+                    self.broker.shut_down(self.now);
+                    self.apply_effects();
+                    self.give_jobs();
+                }
+                Stage::Ended if !self.is_closed() => {
+                    let connections = self.connections.ids().len();
+                    warn!(connections, "shutdown takes too long: closing without ceremony");
+                }
+                Stage::Ended => {}
+            }
+        }
+    }
+
+    /// The stage that may begin now, if it is another one.
+    fn next_stage(&self) -> Option<Stage> {
+        Some(match self.stage {
             Stage::Restoring { is_known: false } if self.broker.is_restored() => {
-                self.control.note_restored();
                 Stage::Restoring { is_known: true }
             }
-            Stage::Restoring { is_known: true } if self.control.all_restored() => {
-                self.serve();
-                Stage::Running
-            }
+            Stage::Restoring { is_known: true } if self.control.all_restored() => Stage::Running,
             Stage::Running | Stage::Restoring { .. } if self.control.is_stopping() => {
-                self.stop_input();
                 Stage::Quieting { until: self.now.plus_millis(SHUTDOWN_MILLIS_MAX) }
             }
-            Stage::Quieting { until } if self.is_quiet() => {
-                self.lanes.iter_mut().for_each(|lane| lane.flush());
-                Stage::Flushing { until }
-            }
-            Stage::Flushing { until } if self.is_flushed() => {
-                (self.report)(Milestone::Flushed);
-                self.broker.shut_down(self.now);
-                self.apply_effects();
-                self.give_jobs();
-                Stage::Closing { until }
-            }
-            Stage::Closing { .. } if self.connections.is_empty() && self.broker.is_on_disk() => {
-                Stage::Ended
-            }
+            Stage::Quieting { until } if self.is_quiet() => Stage::Flushing { until },
+            Stage::Flushing { until } if self.is_flushed() => Stage::Closing { until },
+            Stage::Closing { .. } if self.is_closed() => Stage::Ended,
             Stage::Quieting { until } | Stage::Flushing { until } | Stage::Closing { until }
                 if self.now >= until =>
             {
-                let connections = self.connections.ids().len();
-                warn!(connections, "shutdown takes too long: closing without ceremony");
                 Stage::Ended
             }
-            stage => stage,
-        };
-        if std::mem::discriminant(&before) != std::mem::discriminant(&self.stage) {
-            debug!(stage = ?self.stage, "shard goes on with its shutdown");
-            self.advance_stage();
-        }
+            _ => return None,
+        })
     }
 
     fn stop_input(&mut self) {
@@ -173,6 +181,10 @@ impl Shard {
 
     fn is_flushed(&self) -> bool {
         self.lanes_to_flush.is_empty() && self.lanes.iter().all(|lane| lane.is_flushed())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.connections.is_empty() && self.broker.is_on_disk()
     }
 
     /// Whether clients are still served.

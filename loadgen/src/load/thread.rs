@@ -14,7 +14,7 @@ use std::{
 use glommio::{LocalExecutorBuilder, Placement};
 use ringmq::{
     base::{ConnId, QoS},
-    shard::{Ring, new_eventfd},
+    shard::Ring,
     topic::TopicName,
 };
 
@@ -203,8 +203,7 @@ impl Thread {
         });
         let pacer = Pacer::new(scenario.pace, duties, setup.settled.clone());
         let streams = plan.streams(&clients);
-        let eventfd = new_eventfd()?;
-        let ring = Ring::new(&eventfd)?;
+        let ring = Ring::new()?;
         let taker = |role| match role {
             Role::Subscriber(number) => plan.taker(number),
             _ => 0,
