@@ -50,18 +50,10 @@ impl LaneEnds {
                     continue;
                 }
                 let (from, to) = (ShardId(sender as u16), ShardId(receiver as u16));
-                let (producer, consumer) = RingBuffer::new(LANE_MESSAGES);
-                let is_short = Arc::new(AtomicBool::new(false));
-                ends[sender].outgoing.push(LaneOut {
-                    to,
-                    messages: producer,
-                    is_short: is_short.clone(),
-                    receiver: wake_receiver.clone(),
-                    moving: VecDeque::new(),
-                    flush: Flush::No,
-                });
-                let sender = wake_sender.clone();
-                ends[receiver].incoming.push(LaneIn { from, messages: consumer, is_short, sender });
+                let (messages, incoming) = channel(wake_sender, wake_receiver);
+                let (moving, flush) = (VecDeque::new(), Flush::No);
+                ends[sender].outgoing.push(LaneOut { to, messages, moving, flush });
+                ends[receiver].incoming.push(LaneIn { from, messages: incoming });
             }
         }
         ends
@@ -71,10 +63,7 @@ impl LaneEnds {
 /// The sending end of a lane.
 pub(super) struct LaneOut {
     pub(super) to: ShardId,
-    messages: Producer<LaneMessage>,
-    /// The sender has more than there was room for.
-    is_short: Arc<AtomicBool>,
-    receiver: Arc<Wake>,
+    messages: Sender<LaneMessage>,
     /// Connections that wait for room: at most as many as there are connections.
     moving: VecDeque<(Socket, Box<Move>)>,
     flush: Flush,
@@ -109,13 +98,13 @@ impl LaneOut {
     pub(super) fn can_send(&self, broker: &Broker) -> bool {
         let is_waiting =
             !self.moving.is_empty() || broker.mesh_waiting(self.to) || self.flush == Flush::Wanted;
-        is_waiting && !self.is_full()
+        is_waiting && self.messages.has_room()
     }
 
     /// Sends what waits for this lane while there is room.
     pub(super) fn pump(&mut self, broker: &mut Broker, now: Time) {
         let mut has_sent = false;
-        while !self.is_full() {
+        while self.messages.has_room() {
             let message = if let Some((socket, moved)) = self.moving.pop_front() {
                 LaneMessage::Connection { socket, moved }
             } else if broker.mesh_waiting(self.to) {
@@ -126,43 +115,25 @@ impl LaneOut {
             } else {
                 break;
             };
-            // Refused only by a peer that has ended: then the message is gone.
-            let _ = self.messages.push(message);
+            self.messages.push(message);
             has_sent = true;
         }
-        if self.is_full() {
-            // The sender's last look before it sleeps comes behind this.
-            self.is_short.store(true, Ordering::Relaxed);
-        }
         if has_sent {
-            self.receiver.wake();
+            self.messages.tell();
         }
-    }
-
-    /// Nothing is kept for a peer that has ended.
-    fn is_full(&self) -> bool {
-        self.messages.is_full() && !self.messages.is_abandoned()
     }
 }
 
 /// The receiving end of a lane.
 pub(super) struct LaneIn {
     pub(super) from: ShardId,
-    messages: Consumer<LaneMessage>,
-    is_short: Arc<AtomicBool>,
-    sender: Arc<Wake>,
+    messages: Receiver<LaneMessage>,
 }
 
 impl LaneIn {
     /// The next message.
     pub(super) fn pop(&mut self) -> Option<LaneMessage> {
-        let message = self.messages.pop().ok()?;
-        fence(Ordering::SeqCst);
-        if self.is_short.load(Ordering::Relaxed) {
-            self.is_short.store(false, Ordering::Relaxed);
-            self.sender.wake();
-        }
-        Some(message)
+        self.messages.pop()
     }
 
     /// Whether there is none.
@@ -171,6 +142,147 @@ impl LaneIn {
     }
 }
 
+/// A bounded channel between two threads that sleep in their rings.
+fn channel<T>(sender: &Arc<Wake>, receiver: &Arc<Wake>) -> (Sender<T>, Receiver<T>) {
+    let (producer, consumer) = RingBuffer::new(LANE_MESSAGES);
+    let is_short = Arc::new(AtomicBool::new(false));
+    (
+        Sender { queue: producer, is_short: is_short.clone(), receiver: receiver.clone() },
+        Receiver { queue: consumer, is_short, sender: sender.clone() },
+    )
+}
+
+struct Sender<T> {
+    queue: Producer<T>,
+    /// The sender has found the channel full, and wants to hear when it is not.
+    is_short: Arc<AtomicBool>,
+    receiver: Arc<Wake>,
+}
+
+impl<T> Sender<T> {
+    /// Nothing is kept for a receiver that has ended.
+    fn has_room(&self) -> bool {
+        !self.queue.is_full() || self.queue.is_abandoned()
+    }
+
+    fn push(&mut self, message: T) {
+        // Refused only if the receiver has ended: then the message is gone.
+        let _ = self.queue.push(message);
+    }
+
+    /// Tells the receiver of what was pushed. A sender that sleeps afterwards looks for room once more before.
+    fn tell(&self) {
+        if self.queue.is_full() {
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+        self.receiver.wake();
+    }
+}
+
+struct Receiver<T> {
+    queue: Consumer<T>,
+    is_short: Arc<AtomicBool>,
+    sender: Arc<Wake>,
+}
+
+impl<T> Receiver<T> {
+    fn pop(&mut self) -> Option<T> {
+        let message = self.queue.pop().ok()?;
+        // The sender says that it is short, and then looks for room; we made room, and then look what it says.
+        fence(Ordering::SeqCst);
+        if self.is_short.load(Ordering::Relaxed) {
+            self.is_short.store(false, Ordering::Relaxed);
+            self.sender.wake();
+        }
+        Some(message)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
 /// Messages that wait in one lane. When they do, the sender keeps the rest in its broker, which then
 /// holds back the publishers.
 pub(super) const LANE_MESSAGES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{os::fd::AsRawFd, thread, time::Duration};
+
+    use super::*;
+    use crate::shard::Ring;
+
+    /// A thread's place to sleep.
+    struct Bed {
+        ring: Ring,
+        wake: Arc<Wake>,
+    }
+
+    impl Bed {
+        fn new(wake: Arc<Wake>) -> Self {
+            let mut ring = Ring::new().unwrap();
+            ring.watch(wake.as_raw_fd());
+            Self { ring, wake }
+        }
+
+        /// As a shard does it; but one that is not woken fails.
+        fn sleep_unless(&mut self, has_news: impl Fn() -> bool) {
+            self.wake.falls_asleep();
+            if !has_news() {
+                self.ring.wait(Duration::from_secs(10)).unwrap();
+                assert!(self.ring.harvest(usize::MAX) > 0, "nobody woke it");
+                assert!(self.ring.next_event().is_none());
+            }
+            self.wake.is_up();
+        }
+    }
+
+    /// Both ends sleep whenever they can: the receiver at an empty channel, the sender at a full one.
+    #[test]
+    fn nobody_sleeps_through_a_message_or_through_room_for_one() {
+        const MESSAGES: u64 = 300_000;
+        let wakes = [(); 2].map(|()| Arc::new(Wake::new().unwrap()));
+        let (mut sender, mut receiver) = channel::<u64>(&wakes[0], &wakes[1]);
+        let [here, there] = wakes;
+        let sending = thread::spawn(move || {
+            let (mut bed, mut next) = (Bed::new(here), 0);
+            while next < MESSAGES {
+                // Bursts of all lengths, some of which fill the channel.
+                let burst = (next % 40).min(MESSAGES - next);
+                for _ in 0..=burst {
+                    if next < MESSAGES && sender.has_room() {
+                        sender.push(next);
+                        next += 1;
+                    }
+                }
+                sender.tell();
+                if !sender.has_room() {
+                    bed.sleep_unless(|| sender.has_room());
+                }
+            }
+        });
+        let (mut bed, mut expected) = (Bed::new(there), 0);
+        while expected < MESSAGES {
+            while let Some(number) = receiver.pop() {
+                assert_eq!(number, expected);
+                expected += 1;
+            }
+            if expected < MESSAGES {
+                bed.sleep_unless(|| !receiver.is_empty());
+            }
+        }
+        sending.join().unwrap();
+    }
+
+    #[test]
+    fn a_receiver_that_has_ended_keeps_nobody_waiting() {
+        let wakes = [(); 2].map(|()| Arc::new(Wake::new().unwrap()));
+        let (mut sender, receiver) = channel::<u64>(&wakes[0], &wakes[1]);
+        drop(receiver);
+        for number in 0..2 * LANE_MESSAGES as u64 {
+            assert!(sender.has_room());
+            sender.push(number);
+        }
+    }
+}
