@@ -6,6 +6,7 @@
 mod common;
 
 mod book;
+mod content;
 mod damage;
 mod directory;
 mod disk;
