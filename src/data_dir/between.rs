@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::rewrite::Rewriting;
+use super::reshard::Resharding;
 use crate::{
     base::{QoS, SessionKey, ShardId, home_of},
     broker::Grant,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn finish(
     seed: u64,
     shards: &[RecoveredShard],
-    rewriting: &mut Rewriting<'_>,
+    resharding: &mut Resharding<'_>,
 ) -> io::Result<()> {
     if shards.iter().all(|shard| shard.intakes.is_empty()) {
         return Ok(());
@@ -28,7 +28,7 @@ pub(super) fn finish(
     let mut finishing = Finishing::new(seed, shards);
     for (from, shard) in shards.iter().enumerate() {
         for intake in &shard.intakes {
-            finishing.finish(ShardId(from as u16), intake, rewriting)?;
+            finishing.finish(ShardId(from as u16), intake, resharding)?;
         }
     }
     Ok(())
@@ -84,10 +84,10 @@ impl<'a> Finishing<'a> {
         &mut self,
         from: ShardId,
         intake: &RecoveredIntake,
-        rewriting: &mut Rewriting<'_>,
+        resharding: &mut Resharding<'_>,
     ) -> io::Result<()> {
         let message = intake.publication.message();
-        let record = MessageRecord::new(&message, rewriting.origin);
+        let record = MessageRecord::new(&message, resharding.origin);
         let shards = self.shards;
         let has_part = |shard: ShardId| {
             let taken = shards.get(shard.index()).map_or(&[][..], |found| &found.boot.taken);
@@ -100,7 +100,7 @@ impl<'a> Finishing<'a> {
             self.index.matches_local(message.topic, &mut matches);
             let home = home_of(self.seed, shards.len() as u16, message.topic.as_str());
             if message.retain && !has_part(home) {
-                rewriting.add_retained(record)?;
+                resharding.add_retained(record)?;
             }
         }
         matches.local.retain(|found| {
@@ -126,7 +126,7 @@ impl<'a> Finishing<'a> {
             }
         }
         targets.iter().enumerate().try_for_each(|(shard, targets)| {
-            rewriting.add_deliveries(ShardId(shard as u16), record, targets)
+            resharding.add_deliveries(ShardId(shard as u16), record, targets)
         })
     }
 

@@ -12,6 +12,7 @@ mod error;
 mod meta;
 mod recover;
 mod repair;
+mod reshard;
 mod rewrite;
 
 use std::{
@@ -26,6 +27,7 @@ use tracing::info;
 pub use self::error::DataDirError;
 pub use self::recover::Layout;
 pub use self::repair::{Loss, Plan};
+pub use self::reshard::{NewLogs, Put, Resharding};
 use self::{
     error::At,
     meta::{META, META_NEW, Meta, MetaError},

@@ -72,7 +72,8 @@ impl DataDir {
         if layout.shards != self.meta.shards {
             let before = self.meta.shards;
             info!("writing the logs of {before} shards anew for {}", layout.shards);
-            self.rewrite(logs.into_iter().map(|log| log.shard).collect(), layout, origin)?;
+            let shards: Vec<_> = logs.into_iter().map(|log| log.shard).collect();
+            self.rewrite(&shards, layout, origin)?;
             logs = self.read_and_cut(origin)?;
         }
         for gap in logs.iter().flat_map(|log| &log.gaps) {

@@ -267,6 +267,12 @@ impl Book {
         Some(serial)
     }
 
+    /// A session that a restart has found lives on another shard now.
+    pub(crate) fn follow(&mut self, client: usize, home: ShardId) {
+        let session = self.sessions.get_mut(&client);
+        session.expect("rule 22: a session that a restart has found").home = home;
+    }
+
     /// A whole packet of a client has reached its home.
     pub(crate) fn hear(
         &mut self,

@@ -211,6 +211,18 @@ impl Disk {
         file
     }
 
+    /// Its segments, oldest first.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.files.iter().map(|(segment, bytes)| (*segment, &bytes[..]))
+    }
+
+    /// Before the brokers start: part of a new log, which is there for certain when all of it is.
+    pub(crate) fn store(&mut self, write: &Write) {
+        let file = self.files.entry(write.segment).or_default();
+        assert_eq!(file.len(), write.offset as usize, "a segment from its beginning to its end");
+        file.extend(&write.bytes);
+    }
+
     /// What the log amounts to. What is torn is cut off, as the shell does.
     pub(crate) fn recover(&mut self, origin: TimeOrigin) -> RecoveredLog {
         let mut reader = LogReader::new(self.id, origin);

@@ -17,7 +17,7 @@
 //! `features` says which extensions it has; `sim` picks one event after another; `world`, `shell` and `link` are the machine
 //! around the brokers, `disk` and `power` what its logs are on; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
 //! are the clients; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
-//! `complete` what must become of messages, `recovery` what must be left when the power has failed; `script` and `shrink` make a failure small.
+//! `complete` what must become of messages, `recovery` what must be left when the power has failed, `reshard` when there is another number of shards then; `script` and `shrink` make a failure small.
 //!
 //! The rules, by the numbers in the reports:
 //!
@@ -48,6 +48,7 @@
 //! 19. No will and no delayed publication is lost, or published twice.
 //! 20. What was retained is, or what came later; what was cleared is gone.
 //! 21. Sessions expire by the time of day.
+//! 22. It may come back with another number of shards, and all of this is as it was.
 //!
 //! What was not promised may be there or not. Then the book and the oracle go on with what the logs
 //! say (`recovery`), so that all other rules hold from there on.
@@ -73,6 +74,7 @@ mod protocol;
 mod random;
 mod recovery;
 mod requests;
+mod reshard;
 mod retained;
 mod runner;
 mod scram;

@@ -99,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) storage: Option<Storage>,
     /// How often the power fails, likewise.
     pub(crate) power_cuts: usize,
+    /// The machine may come back with another number of shards.
+    pub(crate) changes_shards: bool,
     /// A disk may be full, or refuse to write.
     pub(crate) refuses: bool,
 }
@@ -159,6 +161,7 @@ impl Plan {
             storage,
             refuses,
             power_cuts: storage.map_or(0, |_| own.pick(&[0, 5, 20, 60])),
+            changes_shards: storage.is_some() && own.chance(40),
         };
         for index in 0..watchers {
             plan.clients.push(profile::watcher(random, index, ALL));

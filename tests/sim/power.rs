@@ -96,12 +96,13 @@ impl World {
     /// Begins with that.
     pub(crate) fn power_on(&mut self, logs: Vec<RecoveredLog>) {
         let (origin, now) = (Self::origin(), self.now);
+        self.shards.clear();
         for (at, log) in logs.into_iter().enumerate() {
             let shard = ShardId(at as u16);
             let (setup, recovered) = self.log_setup(shard, log);
             let broker = BrokerSetup { shard, ..self.setup.clone() };
             let broker = Broker::restore(broker, setup, recovered, origin, now);
-            self.shards[at] = Shard::new(broker);
+            self.shards.push(Shard::new(broker));
             self.touch(shard);
         }
         self.is_starting = true;

@@ -184,7 +184,7 @@ impl Oracle {
         pending
     }
 
-    fn clears(&self, number: usize, topic: &str) -> bool {
+    pub(crate) fn clears(&self, number: usize, topic: &str) -> bool {
         let message = &self.messages[number];
         message.is_clear && self.plan.topics[message.topic].name == topic
     }

@@ -15,7 +15,7 @@ use crate::{
     plan::{self, Kind, Plan},
     profile,
     random::Random,
-    recovery,
+    recovery, reshard,
     script::{Beat, Case, Event, Recording},
     trace::Trace,
     world::{Action, Stats, World},
@@ -260,7 +260,16 @@ impl Sim {
         for log in &logs {
             self.world.trace.note(|| format!("   left: {:?}", log.shard));
         }
-        recovery::check_what_is_left(&mut self.world, &mut self.oracle, &mut self.clients, &logs);
+        let Self { world, oracle, clients, .. } = self;
+        recovery::check_what_is_left(world, oracle, clients, &logs);
+        let shards = match oracle.plan.changes_shards && world.random.chance(60) {
+            true => world.random.range(1, SHARDS_MAX) as u16,
+            false => world.setup.shards,
+        };
+        let logs = match shards == world.setup.shards {
+            true => logs,
+            false => reshard::reshard(world, oracle, clients, logs, shards),
+        };
         self.world.power_on(logs);
     }
 
@@ -465,6 +474,7 @@ impl Sim {
 const NEVER: [DropReason; 3] =
     [DropReason::RetainedFull, DropReason::ReservedTopic, DropReason::Storage];
 
+const SHARDS_MAX: usize = 5;
 const LIVE_STEPS_MAX: u64 = 30_000;
 const SETTLE_STEPS_MAX: u64 = 2_000_000;
 const SWEEP_STEPS: u64 = 64;

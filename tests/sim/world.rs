@@ -82,6 +82,8 @@ pub(crate) struct Stats {
     /// Ends of the whole machine without notice, and logs whose end was torn then.
     pub(crate) power_cuts: u64,
     pub(crate) torn: u64,
+    /// Restarts with another number of shards.
+    pub(crate) reshardings: u64,
     /// Sessions that a restart has found.
     pub(crate) restored: u64,
     /// What the disks have done.
@@ -119,6 +121,7 @@ impl Stats {
         self.automatic += other.automatic;
         self.power_cuts += other.power_cuts;
         self.torn += other.torn;
+        self.reshardings += other.reshardings;
         self.restored += other.restored;
         self.batches += other.batches;
         self.log_reads += other.log_reads;
@@ -151,6 +154,7 @@ impl Stats {
             self.automatic,
             self.power_cuts,
             self.torn,
+            self.reshardings,
             self.restored,
             self.batches,
             self.log_reads,
@@ -261,7 +265,6 @@ impl World {
         };
         let broker = |shard| Broker::new(BrokerSetup { shard: ShardId(shard), ..setup.clone() });
         let all = (0..shards).map(|shard| Shard::new(broker(shard))).collect();
-        let lanes = usize::from(shards) * usize::from(shards);
         Self {
             now: Time::from_millis(1),
             step: 0,
@@ -280,16 +283,16 @@ impl World {
             storage: None,
             is_starting: false,
             past: Vec::new(),
-            lanes: (0..lanes)
-                .map(|_| Lane {
-                    capacity: random.range(1, 4),
-                    pace: random.pick(&[1, 1, 20, 300]),
-                    ..Lane::default()
-                })
-                .collect(),
+            lanes: lanes(&mut random, shards),
             random,
             chunk_max,
         }
+    }
+
+    /// The machine comes back with so many shards.
+    pub(crate) fn set_shards(&mut self, shards: u16) {
+        self.setup.shards = shards;
+        self.lanes = lanes(&mut self.random, shards);
     }
 
     /// The same without lanes that are slow by themselves.
@@ -597,6 +600,16 @@ impl World {
         let max = if self.random.chance(20) { self.chunk_max.min(9) } else { self.chunk_max };
         self.random.range(1, max)
     }
+}
+
+/// From each shard to each.
+fn lanes(random: &mut Random, shards: u16) -> Vec<Lane> {
+    let lane = |_| Lane {
+        capacity: random.range(1, 4),
+        pace: random.pick(&[1, 1, 20, 300]),
+        ..Lane::default()
+    };
+    (0..usize::from(shards) * usize::from(shards)).map(lane).collect()
 }
 
 /// Of all the seeds that a plain `cargo test` runs.
