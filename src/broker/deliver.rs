@@ -107,7 +107,7 @@ impl Broker {
         let logged = if is_numbered && is_durable {
             let logged =
                 publication.log.logged.or_else(|| self.log_delivery(key, publication, grant));
-            let may_leave = !waits_for_log(publication, grant);
+            let may_leave = !self.waits_for_log(publication, grant.qos);
             logged.map(|logged| if may_leave { Logged { after: 0, ..logged } } else { logged })
         } else {
             None
@@ -160,7 +160,7 @@ impl Broker {
             None if is_numbered || self.policy.limits.queue_qos0 => false,
             None => return Fate::Offline,
             Some(connection) if is_numbered => {
-                !(session.durable.is_some() && waits_for_log(publication, grant))
+                !(session.durable.is_some() && self.waits_for_log(publication, grant.qos))
                     && connection.output.len() < limits::OUTPUT_BYTES_HIGH
                     && session.outbox.has_room(connection.quota)
             }
@@ -211,6 +211,18 @@ impl Broker {
             durable.hold_back(key);
         }
         Outcome::Queued
+    }
+
+    /// Whether a delivery to a session that outlives the process may not leave before its record is on disk.
+    /// At QoS 2, or else it could come again under another identifier, or another one under its identifier,
+    /// which the client would take for a repetition; and of an intake, or else what has left would be routed
+    /// again after a crash as if it had not.
+    pub(super) const fn waits_for_log(&self, publication: &Lazy<'_>, qos: QoS) -> bool {
+        match qos {
+            // Whose acknowledgement it was that did not wait does not matter here.
+            QoS::ExactlyOnce => !self.policy.durability.relaxed,
+            _ => !publication.log.is_relaxed && publication.log.origin.is_some(),
+        }
     }
 
     fn queue_bounds_for(&self, grant: &Grant) -> QueueBounds {
@@ -346,14 +358,6 @@ impl Broker {
             }
         }
     }
-}
-
-/// Whether a delivery to a session that outlives the process may not leave before its record is on disk.
-/// At QoS 2, or else it could come again under another identifier; and of an intake, or else what has
-/// left would be routed again after a crash as if it had not.
-const fn waits_for_log(publication: &Lazy<'_>, grant: &Grant) -> bool {
-    !publication.log.is_relaxed
-        && (matches!(grant.qos, QoS::ExactlyOnce) || publication.log.origin.is_some())
 }
 
 /// Appends the packet with a topic alias; false if there is none for its topic,

@@ -130,6 +130,8 @@ impl Broker {
     }
 
     fn append_publication(&mut self, publication: &mut Lazy<'_>, targets: &[Target]) {
+        let mut is_lazy = publication.log.is_relaxed || publication.message.qos == QoS::AtMostOnce;
+        is_lazy &= !targets.iter().any(|target| self.waits_for_log(publication, target.qos));
         let Some(durable) = &mut self.durable else { return };
         let publisher = publication.log.source.take().and_then(Source::publisher);
         let record = PublicationRecord {
@@ -145,8 +147,6 @@ impl Broker {
         for _ in targets {
             durable.log.hold(share);
         }
-        let is_relaxed = publication.log.is_relaxed;
-        let is_lazy = is_relaxed || publication.message.qos == QoS::AtMostOnce;
         let after = if is_lazy { 0 } else { durable.commit() };
         publication.log.logged = Some(Logged { hold: share, after });
         if publisher.is_some() {

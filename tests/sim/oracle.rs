@@ -19,6 +19,7 @@ use crate::{
     link::Stamp,
     message::{Message, Told, message_number},
     plan::{Filter, Kind, Plan},
+    relaxed::Relaxed,
     subscriptions::{Delivered, Origin},
 };
 
@@ -86,6 +87,7 @@ pub(crate) struct Oracle {
     /// Requests, by their message.
     pub(crate) asks: BTreeMap<usize, Ask>,
     pub(crate) claims: Claims,
+    pub(crate) relaxed: Relaxed,
     /// Messages that wait for their time on a shard, by that and by arrival.
     pub(crate) delayed: BTreeMap<(ShardId, Time, u64), usize>,
     pub(crate) delayed_in_all: u64,
@@ -108,6 +110,7 @@ impl Oracle {
             arrivals: BTreeMap::new(),
             asks: BTreeMap::new(),
             claims: Claims::default(),
+            relaxed: Relaxed::default(),
             delayed: BTreeMap::new(),
             delayed_in_all: 0,
         }
@@ -154,6 +157,7 @@ impl Oracle {
         assert!(self.plan.bulky || message.is_certain, "{number} acknowledged before it came");
         message.is_certain = true;
         message.is_acknowledged = true;
+        self.note_relaxed(number);
     }
 
     /// The broker has come to know of a message, or to publish it of its own accord.

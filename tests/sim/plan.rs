@@ -101,6 +101,8 @@ pub(crate) struct Plan {
     pub(crate) power_cuts: usize,
     /// The machine may come back with another number of shards.
     pub(crate) changes_shards: bool,
+    /// Publications to topics that match are acknowledged before they are on disk.
+    pub(crate) relaxed: Option<Filter>,
     /// A disk may be full, or refuse to write.
     pub(crate) refuses: bool,
 }
@@ -161,8 +163,12 @@ impl Plan {
             storage,
             refuses,
             power_cuts: storage.map_or(0, |_| own.pick(&[0, 5, 20, 60])),
+            relaxed: None,
             changes_shards: storage.is_some() && own.chance(40),
         };
+        if storage.is_some() && own.chance(30) {
+            plan.relax(&mut own);
+        }
         for index in 0..watchers {
             plan.clients.push(profile::watcher(random, index, ALL));
         }
@@ -187,6 +193,13 @@ impl Plan {
         }
         features.equip(random, &mut plan);
         plan
+    }
+
+    fn relax(&mut self, random: &mut Random) {
+        let filter = Filter::new(random.pick(&["t/#", "s/#", "r/#", "#"]));
+        self.policy.durability.relaxed_topics.push(filter.parsed.clone());
+        self.policy.durability.relaxed_millis_max = random.pick(&[1, 50, 2_000]);
+        self.relaxed = Some(filter);
     }
 
     pub(crate) fn add_filter(&mut self, text: &str) -> usize {

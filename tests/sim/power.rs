@@ -157,11 +157,21 @@ impl World {
             disk.write(batch, step, &mut self.random);
             self.stats.batches += 1;
         }
+        let is_idle = !disk.is_writing();
         while let Some(segment) = broker.pop_deletable() {
             self.trace.note(|| format!("  shard {id} deletes {segment}"));
             disk.delete(segment);
             self.stats.segments_deleted += 1;
         }
+        if is_idle {
+            self.shards[id.index()].idle_at = now;
+        }
+    }
+
+    /// Before this time, all that was added to any log is on disk, if it is written after so many milliseconds.
+    pub(crate) fn written_until(&self, millis: u64) -> Time {
+        let idle_at = self.shards.iter().map(|shard| shard.idle_at).min().unwrap_or_default();
+        Time::from_millis(idle_at.millis_since(Time::default()).saturating_sub(millis))
     }
 
     pub(crate) fn sync(&mut self, id: ShardId) {

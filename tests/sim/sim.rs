@@ -205,6 +205,7 @@ impl Sim {
             assert_eq!(wait, expected, "rule 17: publications that wait on shard {shard}");
         }
         self.oracle.claims.look_around(&self.world);
+        self.oracle.look_for_relaxed(&mut self.world);
         true
     }
 

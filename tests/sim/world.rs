@@ -84,6 +84,9 @@ pub(crate) struct Stats {
     pub(crate) torn: u64,
     /// Restarts with another number of shards.
     pub(crate) reshardings: u64,
+    /// Relaxed publications that were certainly on disk, and that were not when the power failed.
+    pub(crate) relaxed_kept: u64,
+    pub(crate) relaxed_lost: u64,
     /// Sessions that a restart has found.
     pub(crate) restored: u64,
     /// What the disks have done.
@@ -122,6 +125,8 @@ impl Stats {
         self.power_cuts += other.power_cuts;
         self.torn += other.torn;
         self.reshardings += other.reshardings;
+        self.relaxed_kept += other.relaxed_kept;
+        self.relaxed_lost += other.relaxed_lost;
         self.restored += other.restored;
         self.batches += other.batches;
         self.log_reads += other.log_reads;
@@ -155,6 +160,8 @@ impl Stats {
             self.power_cuts,
             self.torn,
             self.reshardings,
+            self.relaxed_kept,
+            self.relaxed_lost,
             self.restored,
             self.batches,
             self.log_reads,
@@ -173,6 +180,8 @@ pub(crate) struct Shard {
     /// Whether the broker may have effects or output, and since when.
     pub(crate) touched: bool,
     pub(crate) touched_at: Time,
+    /// When its disk was last seen without work after its shell had looked for some.
+    pub(crate) idle_at: Time,
 }
 
 impl Lane {
@@ -192,6 +201,7 @@ impl Shard {
             free: Vec::new(),
             touched: false,
             touched_at: Time::default(),
+            idle_at: Time::default(),
         }
     }
 }
