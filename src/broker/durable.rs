@@ -138,6 +138,12 @@ impl Durable {
         self.log.appended()
     }
 
+    /// The shell waits for what was appended, and for what other shards still bring.
+    pub(super) fn end(&mut self) {
+        self.lazy_millis = 0;
+        self.log.hurry();
+    }
+
     /// The session's next delivery waits for the log.
     pub(super) fn hold_back(&mut self, key: SessionKey) {
         let count = self.log.appended();
@@ -159,8 +165,9 @@ impl Broker {
         if durable.is_writing || !(durable.log.is_urgent() || is_due) {
             return None;
         }
-        durable.lazy_at = None;
         let batch = durable.log.next_batch();
+        // What does not fit into two segments waits for the next batch, and for nothing else.
+        durable.lazy_at = durable.log.has_pending().then_some(now);
         durable.is_writing = batch.is_some();
         batch
     }

@@ -370,7 +370,7 @@ impl Broker {
             self.close(conn, Cause::Shutdown);
         }
         if let Some(durable) = &mut self.durable {
-            durable.commit();
+            durable.end();
         }
     }
 

@@ -50,8 +50,8 @@
 //! 21. Sessions expire by the time of day.
 //! 22. It may come back with another number of shards, and all of this is as it was.
 //!
-//! On topics that are relaxed, PUBACK and PUBREC promise nothing before what they are about must have been written
-//! (`relaxed`); all else is promised there as well.
+//! On topics that are relaxed, PUBACK and PUBREC promise nothing of this before what they are about must have
+//! been written (`relaxed`); all else is promised there as well. An orderly end loses nothing, whatever is relaxed.
 //!
 //! What was not promised may be there or not. Then the book and the oracle go on with what the logs
 //! say (`recovery`), so that all other rules hold from there on.

@@ -99,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) storage: Option<Storage>,
     /// How often the power fails, likewise.
     pub(crate) power_cuts: usize,
+    /// The server ends in the middle of it all and begins again.
+    pub(crate) comes_back: bool,
     /// The machine may come back with another number of shards.
     pub(crate) changes_shards: bool,
     /// Publications to topics that match are acknowledged before they are on disk.
@@ -164,11 +166,13 @@ impl Plan {
             refuses,
             power_cuts: storage.map_or(0, |_| own.pick(&[0, 5, 20, 60])),
             relaxed: None,
+            comes_back: false,
             changes_shards: storage.is_some() && own.chance(40),
         };
         if storage.is_some() && own.chance(30) {
             plan.relax(&mut own);
         }
+        plan.comes_back |= storage.is_some() && own.chance(10);
         for index in 0..watchers {
             plan.clients.push(profile::watcher(random, index, ALL));
         }
@@ -197,8 +201,15 @@ impl Plan {
 
     fn relax(&mut self, random: &mut Random) {
         let filter = Filter::new(random.pick(&["t/#", "s/#", "r/#", "#"]));
-        self.policy.durability.relaxed_topics.push(filter.parsed.clone());
         self.policy.durability.relaxed_millis_max = random.pick(&[1, 50, 2_000]);
+        if !self.refuses && random.chance(20) {
+            // A loss of power could cost anything then, an orderly end nothing.
+            self.policy.durability.relaxed = true;
+            self.power_cuts = 0;
+            self.comes_back = true;
+            return;
+        }
+        self.policy.durability.relaxed_topics.push(filter.parsed.clone());
         self.relaxed = Some(filter);
     }
 

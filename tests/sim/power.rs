@@ -57,7 +57,6 @@ impl World {
 
     /// All ends without notice: what is on disk stays.
     pub(crate) fn power_off(&mut self) {
-        self.stats.power_cuts += 1;
         for disk in &mut self.disks {
             disk.crash(&mut self.random);
         }
@@ -105,7 +104,7 @@ impl World {
             self.shards.push(Shard::new(broker));
             self.touch(shard);
         }
-        self.is_starting = true;
+        (self.is_starting, self.is_ending) = (true, false);
     }
 
     fn log_setup(&self, shard: ShardId, log: RecoveredLog) -> (LogSetup, RecoveredShard) {

@@ -23,7 +23,6 @@ pub(crate) fn check_what_is_left(
     clients: &mut [Client],
     logs: &[RecoveredLog],
 ) {
-    world.stats.relaxed_lost += oracle.relaxed.forget(&mut oracle.messages);
     let mut held: BTreeSet<usize> = BTreeSet::new();
     let mut found: BTreeMap<usize, (ShardId, &RecoveredSession)> = BTreeMap::new();
     for (at, log) in logs.iter().enumerate() {

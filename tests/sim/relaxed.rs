@@ -51,3 +51,33 @@ impl Oracle {
         world.stats.relaxed_kept += (before - self.relaxed.0.len()) as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringmq::{base::ShardId, config::Policy};
+
+    use crate::{
+        directed::{CHUNK_MAX, connect, run},
+        power::{ROOM, Storage},
+        random::Random,
+        requests::publish_all,
+        trace::Trace,
+        world::World,
+    };
+
+    /// What nobody waits for is written in time, also where it takes more than one batch.
+    #[test]
+    fn all_that_is_due_is_written() {
+        let policy = Policy::default();
+        let storage = Storage { segment_bytes: 1024, bytes_max: ROOM, pace: 1, disk_faults: 0 };
+        let world = World::new(Random::new(1), Trace::default(), 1, &policy, CHUNK_MAX);
+        let mut world = world.with_steady_lanes().with_disks(storage);
+        run(&mut world);
+        let publisher = connect(&mut world, ShardId(0), "publisher");
+        // Each takes most of a segment, and a batch takes two.
+        publish_all(&mut world, publisher, &[b'x'; 600]);
+        world.now = world.now.plus_millis(policy.durability.relaxed_millis_max.into());
+        run(&mut world);
+        world.check_quiet();
+    }
+}

@@ -19,6 +19,8 @@ pub(crate) enum Event {
     ReadDisplaced(usize),
     /// Nothing else can: time passes.
     Wait,
+    /// The server ends in an orderly way and begins again.
+    ComeBack,
 }
 
 /// One event and the seed of all that it decides by chance.

@@ -84,7 +84,7 @@ pub(crate) fn run(case: &Case, trace: Trace, recording: Option<&Recording>) -> S
     // From here on, chance does not depend on what was left out.
     sim.seeds = Random::new(!case.seed);
     if plan.stops_early {
-        sim.stop();
+        sim.stop(HORIZON_SECS);
         return sim.stats();
     }
     sim.settle();
@@ -101,10 +101,13 @@ impl Sim {
         self.calm = false;
         self.horizon = Time::MAX;
         let until = self.world.step + LIVE_STEPS_MAX;
+        let mut comes_back_at = self.oracle.plan.comes_back.then_some(COMES_BACK_STEP);
         while self.world.step < until && self.clients.iter().any(Client::is_lively) {
             let seed = self.seeds.next();
             self.begin_step(seed);
-            let event = self.choose();
+            let chosen = self.choose();
+            let comes_back = comes_back_at.take_if(|step| *step <= self.world.step).is_some();
+            let event = if comes_back { Event::ComeBack } else { chosen };
             if let Some(recording) = recording {
                 recording.borrow_mut().push(Beat::new(&self.world, seed, event));
             }
@@ -123,7 +126,8 @@ impl Sim {
             self.begin_step(beat.seed);
             self.choose();
             let event = beat.event(&self.world);
-            if let Some(event) = event.filter(|event| self.events.contains(event)) {
+            let can_be = |event: &Event| *event == Event::ComeBack || self.events.contains(event);
+            if let Some(event) = event.filter(can_be) {
                 self.perform(event);
                 self.bring_faults();
             }
@@ -132,7 +136,11 @@ impl Sim {
 
     /// Lets everything come to rest.
     fn settle(&mut self) {
-        self.horizon = self.world.now.plus_secs(HORIZON_SECS);
+        self.settle_within(HORIZON_SECS);
+    }
+
+    fn settle_within(&mut self, secs: u64) {
+        self.horizon = self.world.now.plus_secs(secs);
         let until = self.world.step + SETTLE_STEPS_MAX;
         self.world.trace.note(|| "-- settling".into());
         loop {
@@ -193,6 +201,7 @@ impl Sim {
             Event::Closed(client) => self.clients[client].closed_by_broker(&mut self.world),
             Event::ReadDisplaced(client) => self.clients[client].read_displaced(&mut self.world),
             Event::Wait => return self.wait(),
+            Event::ComeBack => self.come_back(),
         }
         for news in self.world.book.news.drain(..) {
             self.world.trace.note(|| format!("book: {news:?}"));
@@ -251,9 +260,44 @@ impl Sim {
     /// disks.
     fn cut_power(&mut self) {
         self.world.trace.note(|| "-- the power fails".into());
+        self.world.stats.power_cuts += 1;
+        // What the clients read in its last moment was promised no more than the rest.
         for client in &mut self.clients {
             client.lose_machine(&mut self.world, &mut self.oracle);
         }
+        let Self { world, oracle, .. } = self;
+        world.stats.relaxed_lost += oracle.relaxed.forget(&mut oracle.messages);
+        self.restart();
+    }
+
+    /// The server ends in an orderly way: nothing is lost, whatever is relaxed.
+    fn come_back(&mut self) {
+        self.world.trace.note(|| "-- the server ends".into());
+        self.world.stats.returns += 1;
+        let own = Random::new(self.world.random.next());
+        let seeds = std::mem::replace(&mut self.seeds, own);
+        let have_left: Vec<_> = self.clients.iter().map(|client| client.has_left).collect();
+        self.world.thaw();
+        self.calm = true;
+        self.stop(0);
+        for shard in self.world.shard_ids() {
+            let is_on_disk = self.world.broker(shard).is_on_disk();
+            assert!(is_on_disk, "rule 9: shard {shard} does not end");
+        }
+        for client in &mut self.clients {
+            client.lose_machine(&mut self.world, &mut self.oracle);
+        }
+        self.restart();
+        for (client, has_left) in self.clients.iter_mut().zip(have_left) {
+            client.has_left = has_left;
+        }
+        self.seeds = seeds;
+        self.calm = false;
+        self.horizon = Time::MAX;
+    }
+
+    /// The process is no more, and another one begins with what the disks have.
+    fn restart(&mut self) {
         self.world.power_off();
         let millis = self.world.random.pick(&[0, 5, 900, 5_000, 100_000]);
         self.world.now = self.world.now.plus_millis(millis);
@@ -408,12 +452,12 @@ impl Sim {
 
     /// The server ends whatever its clients are about: all connections end, the wills are not
     /// published, and v5 clients are told why.
-    fn stop(&mut self) {
+    fn stop(&mut self, secs: u64) {
         for client in &mut self.clients {
             client.has_left = true;
         }
         self.world.shut_down();
-        self.settle();
+        self.settle_within(secs);
         for shard in self.world.shard_ids() {
             let summary = self.world.broker(shard).summary().to_string();
             assert!(summary.starts_with("connections=0 "), "rule 10: {summary}");
@@ -476,6 +520,7 @@ const NEVER: [DropReason; 3] =
     [DropReason::RetainedFull, DropReason::ReservedTopic, DropReason::Storage];
 
 const SHARDS_MAX: usize = 5;
+const COMES_BACK_STEP: u64 = 4_000;
 const LIVE_STEPS_MAX: u64 = 30_000;
 const SETTLE_STEPS_MAX: u64 = 2_000_000;
 const SWEEP_STEPS: u64 = 64;

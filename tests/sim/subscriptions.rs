@@ -16,6 +16,8 @@ pub(crate) struct Subscription {
     pub(crate) identifier: Option<u32>,
     /// Step of its SUBACK.
     pub(crate) active: Option<u64>,
+    /// It replaces one that was certainly in force.
+    replaces: bool,
     /// It is being replaced or ended.
     pub(crate) is_leaving: bool,
     /// Step from which on it was certainly not in force.
@@ -80,6 +82,7 @@ impl Subscriptions {
             as_published,
             identifier,
             active: None,
+            replaces: surely_old,
             is_leaving: false,
             gone: None,
             surely_retained: surely && can_retain,
@@ -113,12 +116,14 @@ impl Subscriptions {
     /// SUBACK tells that nothing has changed: the disk could not take it.
     pub(crate) fn reject(&mut self, filter: usize, step: u64) {
         let mut newest_first = self.0.iter_mut().rev().filter(|one| one.filter == filter);
-        if let Some(newest) = newest_first.next() {
-            newest.is_leaving = true;
-            newest.gone = Some(step);
-            (newest.surely_retained, newest.maybe_retained) = (false, false);
-        }
-        if let Some(older) = newest_first.find(|one| one.gone.is_none()) {
+        let Some(newest) = newest_first.next() else { return };
+        newest.is_leaving = true;
+        newest.gone = Some(step);
+        (newest.surely_retained, newest.maybe_retained) = (false, false);
+        // Otherwise it may have been ended before.
+        if newest.replaces
+            && let Some(older) = newest_first.find(|one| one.gone.is_none())
+        {
             older.is_leaving = false;
         }
     }

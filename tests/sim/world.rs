@@ -84,6 +84,8 @@ pub(crate) struct Stats {
     pub(crate) torn: u64,
     /// Restarts with another number of shards.
     pub(crate) reshardings: u64,
+    /// Orderly ends that were followed by a restart.
+    pub(crate) returns: u64,
     /// Relaxed publications that were certainly on disk, and that were not when the power failed.
     pub(crate) relaxed_kept: u64,
     pub(crate) relaxed_lost: u64,
@@ -125,6 +127,7 @@ impl Stats {
         self.power_cuts += other.power_cuts;
         self.torn += other.torn;
         self.reshardings += other.reshardings;
+        self.returns += other.returns;
         self.relaxed_kept += other.relaxed_kept;
         self.relaxed_lost += other.relaxed_lost;
         self.restored += other.restored;
@@ -160,6 +163,7 @@ impl Stats {
             self.power_cuts,
             self.torn,
             self.reshardings,
+            self.returns,
             self.relaxed_kept,
             self.relaxed_lost,
             self.restored,
@@ -247,7 +251,7 @@ pub(crate) struct World {
     pub(crate) past: Vec<Counters>,
     /// Largest chunk that a pipe delivers at once.
     chunk_max: usize,
-    is_ending: bool,
+    pub(crate) is_ending: bool,
     /// A broker may have something from a connection that it has not looked at.
     pub(crate) is_waiting: bool,
     /// Output may wait behind CONNACK for other shards.
@@ -532,6 +536,9 @@ impl World {
     /// Panics unless all that was promised to the shell has been kept.
     pub(crate) fn check_quiet(&self) {
         assert!(self.disks.iter().all(Disk::is_idle), "rule 9: a disk is busy");
+        let is_on_disk = |shard: &Shard| shard.broker.is_on_disk();
+        let are_on_disk = self.disks.is_empty() || self.shards.iter().all(is_on_disk);
+        assert!(are_on_disk, "rule 9: records are left that nobody writes");
         assert!(!self.is_starting, "rule 9: the brokers do not start");
         for (at, lane) in self.lanes.iter().enumerate() {
             assert!(lane.queue.is_empty() && lane.moves.is_empty(), "rule 9: lane {at} is stuck");
