@@ -5,48 +5,50 @@
 //! lines (counted, told at the end) and stops nothing. Knows no module that logs.
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     borrow::Cow,
     fmt,
     io::{self, Write},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    panic::{self, PanicHookInfo},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing::error;
 use tracing_subscriber::fmt::{SubscriberBuilder, format::Writer, time::FormatTime};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Keeps the log going; dropped at the end of the process, it writes what is
-/// still in the buffer, for a second at most.
+/// Keeps the log going; dropped at the end of the process, it waits until what
+/// is still in the buffer is written, for a second at most.
 #[must_use]
-pub struct LogGuard {
-    lost: ErrorCounter,
-    _writer: WorkerGuard,
-}
+pub struct LogGuard(Lines);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        let lines = self.lost.dropped_lines();
+        let lines = self.0.lost.load(Ordering::Relaxed);
         if lines > 0 {
             tracing::warn!(lines, "log lines were lost: standard error was not read fast enough");
         }
+        self.0.flush_within(FLUSH_MAX);
     }
 }
 
-/// Starts logging for the whole process. Of several calls the first one counts.
+/// Starts logging for the whole process, panics included. Of several calls the first one counts.
 ///
 /// The `log` crate is not connected: its users here (glommio) trace their own
 /// turns there, which no operator can act on.
 pub fn init(config: &LogConfig) -> LogGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(LINES_MAX)
-        .thread_name("ringmq-log")
-        .finish(Lines(io::stderr()));
-    let lost = writer.error_counter();
+    let writer = Lines::write_to(io::stderr());
+    let guard = LogGuard(writer.clone());
     let lines = SubscriberBuilder::default()
         .with_max_level(config.level)
-        .with_writer(writer)
+        .with_writer(move || writer.clone())
         .with_timer(UtcMillis)
         .with_ansi(false)
         .with_target(false)
@@ -60,19 +62,93 @@ pub fn init(config: &LogConfig) -> LogGuard {
     };
     // An error says that logging has been started before, which is allowed.
     drop(first);
-    LogGuard { lost, _writer: guard }
+    panic::set_hook(Box::new(|panic| {
+        error!("{}", panic_text(panic));
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            trace.to_string().lines().for_each(|line| error!("{line}"));
+        }
+    }));
+    guard
+}
+
+/// What is logged of a panic. It does not go to standard error by itself: there, it would wait for a reader
+/// that stalls, and with it the thread whose end others are to hear of.
+fn panic_text(panic: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let text = panic.payload().downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));
+    format!("thread {name} panicked{place}: {}", text.unwrap_or("no message"))
 }
 
 /// Lines that wait for standard error. Further ones are lost.
 const LINES_MAX: usize = 16 * 1024;
 
-/// Takes whole lines, one a call, and never fails.
-struct Lines<W>(W);
+/// Time that the end of the process leaves them.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-impl<W: Write> Write for Lines<W> {
+/// Takes whole lines, one a write, and neither waits nor fails. A thread writes them.
+#[derive(Clone)]
+struct Lines {
+    queue: SyncSender<Queued>,
+    lost: Arc<AtomicU64>,
+}
+
+enum Queued {
+    Line(Vec<u8>),
+    /// All before it is written.
+    Mark(Sender<()>),
+}
+
+impl Lines {
+    fn write_to(mut out: impl Write + Send + 'static) -> Self {
+        let (queue, queued) = sync_channel(LINES_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        let write = move || {
+            for next in queued {
+                match next {
+                    // Nobody is left to tell when the log itself cannot be written.
+                    Queued::Line(line) => {
+                        let line = String::from_utf8_lossy(&line);
+                        let _ = out.write_all(one_line(&line).as_bytes());
+                    }
+                    Queued::Mark(reached) => {
+                        let _ = reached.send(());
+                    }
+                }
+            }
+        };
+        // Without it all lines are lost, and counted.
+        let _ = thread::Builder::new().name("ringmq-log".to_owned()).spawn(write);
+        Self { queue, lost }
+    }
+
+    /// Waits until all lines so far are written, but no longer than that.
+    fn flush_within(&self, max: Duration) {
+        let until = Instant::now() + max;
+        let (reached, is_reached) = channel();
+        let mut mark = Queued::Mark(reached);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(mark) {
+            if Instant::now() >= until {
+                return;
+            }
+            mark = back;
+            thread::sleep(FULL_PAUSE);
+        }
+        let _ = is_reached.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Until the next look whether there is room for a mark.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Nobody is left to tell when the log itself cannot be written.
-        let _ = self.0.write_all(one_line(&String::from_utf8_lossy(line)).as_bytes());
+        if self.queue.try_send(Queued::Line(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(line.len())
     }
 
@@ -182,17 +258,61 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_one_text() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| match thread::current().name() {
+            Some("fails") => drop(told.send(panic_text(panic))),
+            _ => before(panic),
+        }));
+        let thread = thread::Builder::new().name("fails".to_owned());
+        let joined = thread.spawn(|| panic!("no {}", "luck")).unwrap().join();
+        assert!(joined.is_err());
+        let text = heard.recv().unwrap();
+        assert!(text.starts_with("thread fails panicked at src/logging.rs:"), "{text}");
+        assert!(text.ends_with(": no luck"), "{text}");
+    }
+
+    #[test]
     fn a_failing_writer_goes_unnoticed() {
-        struct Closed;
+        struct Closed(Sender<()>);
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                let _ = self.0.send(());
                 Err(io::ErrorKind::BrokenPipe.into())
             }
             fn flush(&mut self) -> io::Result<()> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        assert_eq!(Lines(Closed).write(b"line\n").unwrap(), 5);
-        assert!(Lines(Closed).flush().is_ok());
+        let (told, heard) = channel();
+        let mut lines = Lines::write_to(Closed(told));
+        assert_eq!((lines.write(b"one\n").unwrap(), lines.write(b"two\n").unwrap()), (4, 4));
+        lines.flush_within(Duration::from_secs(60));
+        assert_eq!(heard.try_iter().count(), 2);
+        assert_eq!(lines.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_writer_that_stalls_loses_what_the_buffer_cannot_hold() {
+        struct Stalled(std::sync::mpsc::Receiver<()>);
+        impl Write for Stalled {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(0)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (stalls, until) = channel();
+        let mut lines = Lines::write_to(Stalled(until));
+        for _ in 0..LINES_MAX + 10 {
+            assert_eq!(lines.write(b"line\n").unwrap(), 5);
+        }
+        // One may be on its way.
+        assert!((9..=10).contains(&lines.lost.load(Ordering::Relaxed)));
+        lines.flush_within(Duration::from_millis(5));
+        drop(stalls);
     }
 }

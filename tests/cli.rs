@@ -279,10 +279,11 @@ fn a_closed_standard_error_is_no_reason_to_panic() {
 fn a_reader_of_the_log_that_stalls_stops_nothing() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let mut broker = ringmq(&["-v", "--ephemeral", "-l", &address])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
+    // As with `ringmq 2>&1 | less`.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut command = ringmq(&["-v", "--ephemeral", "-l", &address]);
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut broker = command.spawn().expect("it starts");
     let mut client = loop {
         match TcpStream::connect(&address) {
             Ok(client) => break client,
