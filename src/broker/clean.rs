@@ -124,6 +124,7 @@ impl Broker {
             stamp: durable.intakes.last_stamp,
             routed: durable.intakes.resolved,
             taken: taken.map(|(shard, stamp)| (ShardId(shard as u16), *stamp)).collect(),
+            given_up: segment,
         };
         self.append(&Record::Boot(boot));
         if let Some(durable) = &mut self.durable {

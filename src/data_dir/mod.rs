@@ -10,6 +10,7 @@
 mod between;
 mod error;
 mod meta;
+mod progress;
 mod recover;
 mod repair;
 mod reshard;

@@ -7,16 +7,20 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tracing::{info, warn};
 
-use super::{DataDir, DataDirError, error::At};
+use super::{
+    DataDir, DataDirError,
+    error::At,
+    progress::{PROGRESS_EVERY, Progress},
+};
 use crate::{
     base::{ShardId, TimeOrigin},
     shard::{parse_segment_name, segment_path, sync_directory},
@@ -251,23 +255,3 @@ pub(super) fn read_file(path: &Path, buffer: &mut Vec<u8>) -> std::io::Result<()
     buffer.clear();
     File::open(path)?.read_to_end(buffer).map(drop)
 }
-
-/// How far reading has come.
-#[derive(Default)]
-struct Progress {
-    total: u64,
-    done: AtomicU64,
-    /// The shard whose log was looked at last.
-    shard: AtomicUsize,
-}
-
-impl Progress {
-    fn tell(&self) {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let done = self.done.load(Ordering::Relaxed);
-        let shard = self.shard.load(Ordering::Relaxed);
-        info!("recovering: {:.1} of {:.1} GiB, shard {shard}", gib(done), gib(self.total));
-    }
-}
-
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);

@@ -27,8 +27,8 @@ pub struct Plan {
     pub losses: Vec<Loss>,
     /// Sessions that will lack messages, as far as that shows.
     pub gaps: Vec<Gap>,
-    /// Shards with such files.
-    shards: Vec<ShardId>,
+    /// Shards with such files, each with the first segment that is to be there.
+    shards: Vec<(ShardId, u32)>,
 }
 
 /// What cannot be read of a file.
@@ -53,25 +53,51 @@ impl DataDir {
         let mut plan = Plan::default();
         for (shard, files) in self.files()?.iter().enumerate() {
             let shard = ShardId(shard as u16);
+            let Some(first) = files.first().map(|file| file.segment) else { continue };
             if !self.is_damaged(shard, files)? {
                 continue;
             }
-            plan.shards.push(shard);
-            let beyond = |damage: Damage| self.beyond_repair(shard, damage);
-            let mut reader = LogReader::new(self.log_id(shard), TimeOrigin::default());
-            self.repair_each(shard, files, |Step { segment, path, bytes, repaired }| {
-                let file = repaired.bytes.as_deref().or(bytes).unwrap_or_default();
-                reader.read(segment, file).map_err(beyond)?;
-                if repaired.bytes.is_some() {
-                    let Repaired { unreadable, records, .. } = repaired;
-                    let is_missing = bytes.is_none();
-                    plan.losses.push(Loss { path, is_missing, unreadable, records });
+            match self.plan_log(shard, files, first, &mut plan)? {
+                Ok(()) => plan.shards.push((shard, first)),
+                // That the oldest ones are missing shows when all others can be read. In place of all of
+                // them one is enough that says so.
+                Err(missing) if missing.at.segment < first => {
+                    let older = missing.at.segment..first - 1;
+                    plan.losses.extend(older.map(|segment| self.missing(shard, segment)));
+                    let planned = self.plan_log(shard, files, first - 1, &mut plan)?;
+                    planned.map_err(|damage| self.beyond_repair(shard, damage))?;
+                    plan.shards.push((shard, first - 1));
                 }
-                Ok(())
-            })?;
-            plan.gaps.extend(reader.finish().map_err(beyond)?.gaps);
+                Err(damage) => return Err(self.beyond_repair(shard, damage)),
+            }
         }
         Ok(plan)
+    }
+
+    /// Adds what it takes to read one log from this segment on, or says why that is not enough.
+    fn plan_log(
+        &self,
+        shard: ShardId,
+        files: &[SegmentFile],
+        first: u32,
+        plan: &mut Plan,
+    ) -> Result<Result<(), Damage>, DataDirError> {
+        let mut reader = LogReader::new(self.log_id(shard), TimeOrigin::default());
+        let mut losses = Vec::new();
+        self.repair_each(shard, files, first, |Step { segment, path, bytes, repaired }| {
+            let file = repaired.bytes.as_deref().or(bytes).unwrap_or_default();
+            reader.read(segment, file).map_err(|damage| self.beyond_repair(shard, damage))?;
+            if repaired.bytes.is_some() {
+                let Repaired { unreadable, records, .. } = repaired;
+                let is_missing = bytes.is_none();
+                losses.push(Loss { path, is_missing, unreadable, records });
+            }
+            Ok(())
+        })?;
+        Ok(reader.finish().map(|log| {
+            plan.losses.extend(losses);
+            plan.gaps.extend(log.gaps);
+        }))
     }
 
     /// Carries out what was planned. Each file that is changed stays under the name that is returned for it.
@@ -82,10 +108,9 @@ impl DataDir {
         let mut kept = Vec::new();
         for (shard, files) in self.files()?.iter().enumerate() {
             let shard = ShardId(shard as u16);
-            if !plan.shards.contains(&shard) {
-                continue;
-            }
-            self.repair_each(shard, files, |Step { path, bytes, repaired, .. }| {
+            let planned = plan.shards.iter().find(|(planned, _)| *planned == shard);
+            let Some((_, first)) = planned else { continue };
+            self.repair_each(shard, files, *first, |Step { path, bytes, repaired, .. }| {
                 let Some(repaired) = repaired.bytes else { return Ok(()) };
                 if bytes.is_some() {
                     kept.push(keep(&path).at(&path)?);
@@ -110,14 +135,14 @@ impl DataDir {
         Ok(reader.finish().is_err())
     }
 
-    /// Each segment of a log, those that are missing between others too, and what it is to be.
+    /// Each segment of a log from `first` on, those that are missing too, and what it is to be.
     fn repair_each(
         &self,
         shard: ShardId,
         files: &[SegmentFile],
+        first: u32,
         mut visit: impl FnMut(Step<'_>) -> Result<(), DataDirError>,
     ) -> Result<(), DataDirError> {
-        let Some(first) = files.first().map(|file| file.segment) else { return Ok(()) };
         let directory = self.log_directory();
         let mut repairer = Repairer::new(self.log_id(shard));
         let mut next_segment = first;
@@ -144,6 +169,11 @@ impl DataDir {
             visit(Step { segment, path, bytes: Some(&buffer), repaired })?;
         }
         Ok(())
+    }
+
+    fn missing(&self, shard: ShardId, segment: u32) -> Loss {
+        let path = segment_path(&self.log_directory(), shard, segment);
+        Loss { path, is_missing: true, unreadable: Vec::new(), records: 0 }
     }
 
     fn beyond_repair(&self, shard: ShardId, damage: Damage) -> DataDirError {

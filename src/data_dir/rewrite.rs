@@ -4,16 +4,19 @@
 //! `reshard.rs` keeps, and a segment of an old log.
 
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
+    time::Instant,
 };
 
 use super::{
     DataDir, DataDirError, META, Meta, create_generation,
     error::At,
     generation_path,
+    progress::RewriteProgress,
     recover::{Layout, read_file},
     reshard::{NewLogs, Resharding},
 };
@@ -60,15 +63,21 @@ impl DataDir {
             bytes_max: layout.bytes_max_per_shard(),
         };
         let mut heads: Vec<_> = (0..meta.shards).map(|_| Head::default()).collect();
-        let mut put =
-            |shard: ShardId, write: &Write| heads[shard.index()].put(directory, shard, write);
+        let files = self.files()?;
+        let bytes = files.iter().flatten().map(|file| file.bytes).sum();
+        let progress = RefCell::new(RewriteProgress::new(bytes, Instant::now()));
+        let mut put = |shard: ShardId, write: &Write| {
+            progress.borrow_mut().add(0, write.bytes.len() as u64);
+            heads[shard.index()].put(directory, shard, write)
+        };
         let mut resharding = Resharding::new(shards, new, origin, &mut put).at(directory)?;
         let mut buffer = Vec::new();
-        for (shard, files) in self.files()?.iter().enumerate() {
+        for (shard, files) in files.iter().enumerate() {
             let id = self.log_id(ShardId(shard as u16));
             for file in files {
                 read_file(&file.path, &mut buffer).at(&file.path)?;
                 resharding.add_segment(id, file.segment, &buffer).at(directory)?;
+                progress.borrow_mut().add(file.bytes, 0);
             }
         }
         resharding.finish().at(directory)?;

@@ -357,14 +357,7 @@ fn damage_is_refused_and_repair_says_what_it_costs() {
 fn a_missing_segment_is_damage_too() {
     let place = Place::filled("missing", 1, &["a"], 3);
     let mut directory = DataDir::open(&place.path(), 1, 0).unwrap();
-    for _ in 0..2 {
-        // Each start goes on in a new segment.
-        let (setup, _) = recover(&mut directory, 1).remove(0);
-        let (log_directory, shard) = (directory.log_directory(), ShardId(0));
-        let mut writer = Writer { directory: log_directory, shard, log: Log::new(setup) };
-        writer.retain("topic");
-        writer.write();
-    }
+    (0..2).for_each(|_| go_on(&mut directory, |writer| writer.retain("topic")));
     fs::remove_file(place.segment(0, 2)).unwrap();
     let refused = directory.recover(layout(1), TimeOrigin::default()).unwrap_err().to_string();
     assert!(refused.contains("segment is missing"), "{refused}");
@@ -373,6 +366,55 @@ fn a_missing_segment_is_damage_too() {
     directory.repair(&plan).unwrap();
     recover(&mut directory, 1);
     assert_eq!(content(&directory).1, ["a", "topic"]);
+}
+
+/// Goes on with a log as a start does, in a segment of its own.
+fn go_on(directory: &mut DataDir, write: impl FnOnce(&mut Writer)) {
+    let (setup, _) = recover(directory, 1).remove(0);
+    let (log_directory, shard) = (directory.log_directory(), ShardId(0));
+    let mut writer = Writer { directory: log_directory, shard, log: Log::new(setup) };
+    write(&mut writer);
+    writer.write();
+}
+
+#[test]
+fn the_oldest_segments_are_missed_unless_they_were_given_up() {
+    for removed in [1, 2] {
+        let place = Place::filled(&format!("oldest{removed}"), 1, &["a"], 3);
+        let mut directory = DataDir::open(&place.path(), 1, 0).unwrap();
+        go_on(&mut directory, |writer| writer.retain("b"));
+        go_on(&mut directory, |writer| writer.retain("c"));
+        (1..=removed).for_each(|segment| fs::remove_file(place.segment(0, segment)).unwrap());
+        let refused = directory.recover(layout(1), TimeOrigin::default()).unwrap_err().to_string();
+        let first = place.segment(0, 1).display().to_string();
+        assert!(refused.starts_with(&first) && refused.contains("is missing"), "{refused}");
+        let plan = directory.plan_repair().unwrap();
+        let lost: Vec<_> = plan.losses.iter().map(|loss| (&loss.path, loss.is_missing)).collect();
+        let segments: Vec<_> = (1..=removed).map(|segment| place.segment(0, segment)).collect();
+        assert_eq!(lost, segments.iter().map(|path| (path, true)).collect::<Vec<_>>());
+        assert_eq!(fs::read_dir(directory.log_directory()).unwrap().count(), 3 - removed as usize);
+        directory.repair(&plan).unwrap();
+        assert!(directory.plan_repair().unwrap().losses.is_empty());
+        go_on(&mut directory, |writer| writer.retain("d"));
+        assert_eq!(content(&directory).1, ["b", "c", "d"][removed as usize - 1..]);
+    }
+}
+
+#[test]
+fn segments_that_were_given_up_are_not_missed() {
+    let place = Place::filled("given-up", 1, &["a"], 3);
+    let mut directory = DataDir::open(&place.path(), 1, 0).unwrap();
+    go_on(&mut directory, |writer| writer.retain("b"));
+    go_on(&mut directory, |writer| {
+        writer.log.append(&Record::Boot(Boot { given_up: 1, ..Boot::default() }));
+    });
+    // A crash may leave its file.
+    recover(&mut directory, 1);
+    fs::remove_file(place.segment(0, 1)).unwrap();
+    recover(&mut directory, 1);
+    fs::remove_file(place.segment(0, 2)).unwrap();
+    let refused = directory.recover(layout(1), TimeOrigin::default()).unwrap_err().to_string();
+    assert!(refused.starts_with(&place.segment(0, 2).display().to_string()), "{refused}");
 }
 
 #[test]

@@ -233,6 +233,8 @@ fn read_boot(reader: &mut Reader<'_>) -> Result<Boot, RecordError> {
         stamp: reader.u64()?,
         routed: reader.u64()?,
         taken: list(reader, 2, shard_and_stamp)?,
+        given_up: u32::try_from(reader.u64()?)
+            .map_err(|_| RecordError("segment is out of bounds"))?,
     })
 }
 

@@ -228,6 +228,7 @@ fn put_boot(out: &mut Vec<u8>, boot: &Boot) {
         out.put_u64(shard.0);
         out.put_u64(*stamp);
     }
+    out.put_u64(boot.given_up);
 }
 
 fn put_subscription(out: &mut Vec<u8>, filter: &str, options: &SubscriptionOptions) {

@@ -331,6 +331,7 @@ impl Fold {
         own.next_session = own.next_session.max(boot.next_session);
         own.last_delayed = own.last_delayed.max(boot.last_delayed);
         own.stamp = own.stamp.max(boot.stamp);
+        own.given_up = own.given_up.max(boot.given_up);
         self.routed(boot.routed);
         for &(shard, stamp) in &boot.taken {
             self.taken(shard, stamp);

@@ -239,11 +239,16 @@ impl Log {
     pub const fn state(&self) -> LogState {
         if self.is_failing {
             LogState::Failing
-        } else if self.is_within(RESERVE_SEGMENTS) {
+        } else if self.is_full() {
             LogState::Full
         } else {
             LogState::Ready
         }
+    }
+
+    /// Whether only the reserve is left, be the disk as it may.
+    pub const fn is_full(&self) -> bool {
+        self.is_within(RESERVE_SEGMENTS)
     }
 
     /// Whether records wait for [`next_batch`](Self::next_batch), and something waits for them.
@@ -362,6 +367,11 @@ impl Log {
     /// Bytes that they take.
     pub const fn bytes(&self) -> u64 {
         self.room
+    }
+
+    /// Bytes that they may take.
+    pub const fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     /// Bytes of them that holds keep.

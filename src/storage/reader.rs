@@ -24,6 +24,8 @@ pub struct LogReader {
     batch: u64,
     /// Where reading has ended: nothing behind it has been read, just searched.
     torn: Option<Damage>,
+    /// It has been repaired: whatever was lost then is known.
+    is_repaired: bool,
 }
 
 /// A place in a log that cannot be read.
@@ -81,6 +83,7 @@ impl LogReader {
             segments: Vec::new(),
             batch: 0,
             torn: None,
+            is_repaired: false,
         }
     }
 
@@ -106,11 +109,15 @@ impl LogReader {
     /// What all segments amount to.
     ///
     /// # Errors
-    /// If no log can amount to that.
+    /// If no log can amount to that, or it lacks its oldest segments.
     pub fn finish(self) -> Result<RecoveredLog, Damage> {
         let (last, end) = self.segments.last().copied().unwrap_or_default();
         let gaps = self.fold.gaps();
         let shard = self.fold.finish().map_err(|why| Damage::new(last, end, why))?;
+        let oldest = shard.boot.given_up.saturating_add(1);
+        if self.segments.first().is_some_and(|(first, _)| *first > oldest) && !self.is_repaired {
+            return Err(Damage::new(oldest, 0, MISSING));
+        }
         let held = shard.held();
         let segments = self.segments.iter().map(|&(segment, end)| {
             (segment, u64::from(end), held.get(&segment).copied().unwrap_or_default())
@@ -135,7 +142,7 @@ impl LogReader {
     ) -> Result<Option<Damage>, Damage> {
         if let Some(&(last, end)) = self.segments.last() {
             if segment != last + 1 {
-                return Ok(Some(Damage::new(last + 1, 0, RecordError("segment is missing"))));
+                return Ok(Some(Damage::new(last + 1, 0, MISSING)));
             }
             if header.is_some_and(|header| header.previous_end > end) {
                 return Ok(Some(Damage::new(last, end, RecordError("records are missing"))));
@@ -167,6 +174,7 @@ impl LogReader {
             }
         };
         self.batch = scan.batch();
+        self.is_repaired |= scan.has_void();
         self.segments.push((segment, scan.offset()));
         match end {
             SegmentEnd::Clean(_) => Ok(()),
@@ -203,3 +211,5 @@ impl Damage {
         Self { at: Position { segment, offset }, why, skipped: 0 }
     }
 }
+
+const MISSING: RecordError = RecordError("segment is missing");

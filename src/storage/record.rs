@@ -270,4 +270,6 @@ pub struct Boot {
     pub routed: u64,
     /// By shard, the stamp of its last intake that this one has logged what it had to of.
     pub taken: Vec<(ShardId, u64)>,
+    /// The last segment that was given up, 0 if none was: files of later ones are to be there.
+    pub given_up: u32,
 }

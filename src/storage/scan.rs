@@ -21,6 +21,7 @@ pub struct SegmentScan<'a> {
     bytes: &'a [u8],
     at: u32,
     batch: u64,
+    has_void: bool,
 }
 
 /// What a walk comes to next.
@@ -70,7 +71,14 @@ impl<'a> SegmentScan<'a> {
     /// Begins behind a header.
     pub(super) fn behind(log: LogId, header: &SegmentHeader, bytes: &'a [u8]) -> Self {
         let seal = Seal::new(log, header.segment);
-        Self { seal, segment: header.segment, bytes, at: SEGMENT_HEADER_BYTES, batch: header.batch }
+        Self {
+            seal,
+            segment: header.segment,
+            bytes,
+            at: SEGMENT_HEADER_BYTES,
+            batch: header.batch,
+            has_void: false,
+        }
     }
 
     /// What comes next; targets of a publication are put into `targets`. Its end comes again and again.
@@ -96,7 +104,10 @@ impl<'a> SegmentScan<'a> {
                     self.at += frame_len(frame);
                     return Scanned::Batch(number);
                 }
-                Ok(Content::Void) => self.at += frame_len(frame),
+                Ok(Content::Void) => {
+                    self.has_void = true;
+                    self.at += frame_len(frame);
+                }
                 Ok(Content::Record) => match Record::decode(frame, targets) {
                     Err(why) => return foreign(why),
                     Ok(record) => {
@@ -112,6 +123,11 @@ impl<'a> SegmentScan<'a> {
     /// Number of the batch that it is in.
     pub const fn batch(&self) -> u64 {
         self.batch
+    }
+
+    /// Whether it has come by what a repair has put there.
+    pub(super) const fn has_void(&self) -> bool {
+        self.has_void
     }
 
     /// How far it has come.

@@ -297,6 +297,7 @@ impl Model {
                     }
                 }
             }
+            self.boot.given_up = segment;
             let boot = Record::Boot(self.boot.clone());
             self.log.append(&boot);
             self.log.cleaned(segment);

@@ -70,6 +70,7 @@ pub(super) fn any(random: &mut Random, bound: u64) -> Record<'static> {
             stamp: random.pick(&NUMBERS),
             routed: random.pick(&NUMBERS[..5]),
             taken: list(random, |random| (ShardId(random.pick(&[0, 127])), random.pick(&NUMBERS))),
+            given_up: 0,
         }),
     }
 }
