@@ -24,6 +24,7 @@ use super::{
     ack_line::Waits,
     clean::Cleaning,
     intake::Intakes,
+    log_room::RoomNotice,
     mesh::{Mesh, PeerStorage},
 };
 
@@ -50,6 +51,9 @@ pub(super) struct Durable {
     pub(super) cleaning: Option<Cleaning>,
     /// Its oldest segment could not be read: none is given up any more.
     pub(super) keeps_tail: bool,
+    /// Segments that have been given up, and whose files the shell has not been told to delete.
+    deletable: VecDeque<u32>,
+    pub(super) room: RoomNotice,
     /// How long what nobody waits for may take to be committed, and when that is.
     lazy_millis: u64,
     lazy_at: Option<Time>,
@@ -92,6 +96,8 @@ impl Durable {
             last_read: 0,
             cleaning: None,
             keeps_tail: false,
+            deletable: VecDeque::new(),
+            room: RoomNotice::default(),
             lazy_millis: policy.relaxed_millis_max.into(),
             lazy_at: None,
             is_writing: false,
@@ -183,6 +189,8 @@ impl Broker {
         let Some(durable) = &mut self.durable else { return };
         durable.is_writing = false;
         durable.log.batch_committed();
+        // Before the others are told whether there is room.
+        durable.deletable.extend(std::iter::from_fn(|| durable.log.pop_deletable()));
         let committed = durable.log.committed();
         durable.ended.retain(|_, commit| *commit > committed);
         self.release_publish_acks();
@@ -231,7 +239,7 @@ impl Broker {
 
     /// A segment of the log whose file is to be deleted.
     pub fn pop_deletable(&mut self) -> Option<u32> {
-        self.durable.as_mut()?.log.pop_deletable()
+        self.durable.as_mut()?.deletable.pop_front()
     }
 
     /// When the log wants something to be done.
@@ -297,6 +305,7 @@ impl Broker {
     /// Tells the other shards what they have to know of this one's log. They have applied it when
     /// they confirm the index changes so far.
     pub(super) fn tell_storage(&mut self) {
+        self.note_room();
         let refuses = self.log_refuses();
         let Some(durable) = &mut self.durable else { return };
         let storage = PeerStorage { is_durable: durable.subscriptions > 0, refuses };

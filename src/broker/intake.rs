@@ -209,6 +209,12 @@ impl Broker {
         }
     }
 
+    /// Whether another one at the same QoS on the same topic waits to be routed.
+    pub(super) fn same_waits(&self, message: &Message<'_>) -> bool {
+        let key = self.placement.hash_one((message.topic.as_str(), message.qos));
+        self.durable.as_ref().is_some_and(|durable| durable.intakes.waiting.contains_key(&key))
+    }
+
     /// Whether a message is to be taken over before it is routed.
     pub(super) fn needs_intake(
         &self,
@@ -218,7 +224,10 @@ impl Broker {
     ) -> bool {
         let Some(durable) = &self.durable else { return false };
         let message = &publication.message;
-        if message.qos == QoS::AtMostOnce && !message.retain {
+        // Where the log takes no more, what is not acknowledged is not kept waiting for it, unless it would pass
+        // what waits already.
+        let is_unkept = || source.is_none() && self.log_refuses() && !self.same_waits(message);
+        if message.qos == QoS::AtMostOnce && (!message.retain || is_unkept()) {
             return false;
         }
         // What waits for the disk may not be passed by what is ordered with it (MQTT-4.6.0-5), nor by a

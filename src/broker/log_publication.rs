@@ -32,6 +32,8 @@ pub(super) struct LogPart {
     pub(super) keeps: bool,
     /// What the record keeps of the log that says what is retained instead, if a rule wants that.
     pub(super) copy: Option<Hold>,
+    /// Whether its home, which is this shard, can keep no retained message of it.
+    pub(super) is_unkept: bool,
     /// Whether its home, if that is this shard, has its retained message since before a restart.
     pub(super) is_stored: bool,
     /// Whether it is for chosen members only: another shard has seen to all else.

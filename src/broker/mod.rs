@@ -21,6 +21,7 @@ mod exclusive;
 mod input;
 mod intake;
 mod log_publication;
+mod log_room;
 mod mesh;
 mod packet_log;
 mod publish;
@@ -290,6 +291,9 @@ impl Broker {
         }
         self.report_loads();
         self.clean();
+        if self.room_notice_at().is_some_and(|at| at <= now) {
+            self.note_room();
+        }
     }
 
     /// When [`advance`](Self::advance) has something to do; in the past if it has now.
@@ -306,7 +310,8 @@ impl Broker {
             return Some(self.now);
         }
         let trace_due = self.tracer.as_ref().and_then(|tracer| tracer.next_deadline());
-        [self.timers.next(), self.next_delayed(), trace_due, self.log_deadline()]
+        let room_notice_at = self.room_notice_at();
+        [self.timers.next(), self.next_delayed(), trace_due, self.log_deadline(), room_notice_at]
             .into_iter()
             .flatten()
             .min()

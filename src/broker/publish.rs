@@ -346,8 +346,12 @@ impl Broker {
     fn refuses(&self, publication: &Lazy<'_>, matches: &Matches) -> bool {
         let message = &publication.message;
         let is_possible = self.log_refuses() || self.peers.any_refusing();
-        if message.qos == QoS::AtMostOnce || !is_possible {
+        if !is_possible {
             return false;
+        }
+        if message.qos == QoS::AtMostOnce {
+            // It may neither wait for the disk nor pass those on its topic that do (MQTT-4.6.0-5).
+            return self.log_refuses() && message.retain && self.same_waits(message);
         }
         let mut shards = self.takers_elsewhere(matches);
         let mut is_ours = self.has_durable_takers(matches);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     base::{QoS, RetainId, SessionKey, ShardId, limits},
+    codec::Properties,
     config::RetainedTtl,
     message::{Message, Publication},
     storage::{Hold, PublicationRecord, Record},
@@ -33,7 +34,9 @@ impl Broker {
     pub(super) fn retain(&mut self, publication: &mut Lazy<'_>, id: RetainId, waits: &mut Waits) {
         let home = self.home_of_topic(publication.message.topic.as_str());
         if home == self.shard {
-            if !publication.log.is_stored {
+            if publication.log.is_unkept {
+                self.discard_retained(&publication.message);
+            } else if !publication.log.is_stored {
                 self.retain_here(publication, id);
             }
         } else if publication.log.origin.is_none() {
@@ -57,6 +60,11 @@ impl Broker {
         if self.home_of_topic(publication.message.topic.as_str()) != self.shard {
             return;
         }
+        let is_free = publication.log.origin.is_none();
+        publication.log.is_unkept = is_free && self.cannot_keep(&publication.message);
+        if publication.log.is_unkept {
+            return;
+        }
         publication.log.keeps = self.retained_ttl_rule(&publication.message).is_none();
         if !publication.log.keeps {
             let copy = self.kept_copy(publication);
@@ -72,11 +80,40 @@ impl Broker {
     /// Takes in a retained message from its publisher's shard. Returns how many records are to be on
     /// disk before it is acknowledged there.
     pub(super) fn receive_retained(&mut self, mut stored: Stored) -> u64 {
+        if self.cannot_keep(&stored.publication.message()) {
+            self.discard_retained(&stored.publication.message());
+            return 0;
+        }
         stored.hold = self.log_retained(&stored.publication.message(), None);
         let is_acknowledged = stored.publication.message().qos > QoS::AtMostOnce;
         let commit = if is_acknowledged { self.commit().commit } else { 0 };
         self.store_retained(stored);
         commit
+    }
+
+    /// Whether the log takes no more and nobody could be told so: at QoS 0 there is no acknowledgement that
+    /// would refuse it, and how many come is not bounded.
+    fn cannot_keep(&self, message: &Message<'_>) -> bool {
+        message.qos == QoS::AtMostOnce && self.log_refuses()
+    }
+
+    /// Leaves the topic of a message that cannot be kept without a retained one (section 3.3.1.3): an older one
+    /// must not stand for it. What the log is told of that is bounded by what it has.
+    fn discard_retained(&mut self, message: &Message<'_>) {
+        let topic = message.topic;
+        if !message.payload.is_empty() {
+            self.counters.count_drop(DropReason::Storage);
+            let count = self.counters.drops(DropReason::Storage);
+            if count.is_power_of_two() {
+                tracing::warn!(%topic, count, "not retained: it cannot be kept on disk");
+            }
+        }
+        if let Some(old) = self.retained.remove(topic) {
+            self.retained_bytes -= old.publication.size() as u64;
+            let properties = Properties::EMPTY;
+            self.log_retained(&Message { payload: &[], properties, ..*message }, None);
+            self.release_hold(old.hold);
+        }
     }
 
     /// Puts a retained message that is stored here into the log.
@@ -313,7 +350,6 @@ mod tests {
     use crate::{
         base::{ConnId, QoS, Time},
         broker::{BrokerSetup, Origin},
-        codec::Properties,
         config::Policy,
         topic::TopicName,
     };

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     base::ShardId,
@@ -101,12 +101,14 @@ impl fmt::Display for DiskSummary {
     }
 }
 
-/// The shard's end of its disk. Dropped, it waits until all jobs are done.
+/// The shard's end of its disk. Dropped, it waits until all jobs are done, or as [`Disk::stop`] does.
 #[derive(Debug)]
 pub struct Disk {
     jobs: Option<Sender<Job>>,
     answers: Receiver<Answer>,
-    thread: Option<JoinHandle<DiskSummary>>,
+    /// Comes when the thread has done all there was.
+    ended: Receiver<DiskSummary>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Disk {
@@ -117,10 +119,15 @@ impl Disk {
     pub fn start(setup: DiskSetup) -> io::Result<Self> {
         let (jobs, incoming) = channel();
         let (outgoing, answers) = channel();
+        let (end, ended) = channel();
         let name = format!("ringmq-log-{}", setup.shard);
         let worker = Worker::new(setup, incoming, outgoing);
-        let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
-        Ok(Self { jobs: Some(jobs), answers, thread: Some(thread) })
+        let run = move || {
+            // An error means that nobody has waited for it that long.
+            let _ = end.send(worker.run());
+        };
+        let thread = thread::Builder::new().name(name).spawn(run)?;
+        Ok(Self { jobs: Some(jobs), answers, ended, thread: Some(thread) })
     }
 
     /// Adds a job.
@@ -144,21 +151,31 @@ impl Disk {
         }
     }
 
-    /// Waits until all jobs are done, and tells what that was. A batch that fails is tried once more.
+    /// Waits until all jobs are done, and tells what that was. A batch that fails is tried once more; a disk
+    /// that does not answer is given up, and the thread with it.
     pub fn stop(mut self) -> DiskSummary {
-        self.join()
+        self.end(END_MAX)
     }
 
-    fn join(&mut self) -> DiskSummary {
+    fn end(&mut self, max: Duration) -> DiskSummary {
         drop(self.jobs.take());
-        // A panic there was written to standard error when it happened.
-        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+        let Some(thread) = self.thread.take() else { return DiskSummary::default() };
+        match self.ended.recv_timeout(max) {
+            Err(RecvTimeoutError::Timeout) => {
+                DiskSummary { is_cut_short: true, ..DiskSummary::default() }
+            }
+            ended => {
+                // A panic there was logged when it happened.
+                let _ = thread.join();
+                ended.unwrap_or(DiskSummary { is_cut_short: true, ..DiskSummary::default() })
+            }
+        }
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.join();
+        self.end(END_MAX);
     }
 }
 
@@ -224,6 +241,7 @@ struct Worker {
     kept: Option<Batch>,
     /// Segments to delete, after a failure to do so.
     undeleted: Vec<u32>,
+    is_undeleted_told: bool,
     is_failing: bool,
     try_again_at: Option<Instant>,
     done: DiskSummary,
@@ -242,6 +260,7 @@ impl Worker {
             lacks_next: false,
             kept: None,
             undeleted: Vec::new(),
+            is_undeleted_told: false,
             is_failing: false,
             try_again_at: None,
             done: DiskSummary::default(),
@@ -382,11 +401,17 @@ impl Worker {
                 done => done.and_then(|()| sync_directory(&self.setup.directory)),
             };
             if let Err(error) = deleted {
-                warn!("{}: cannot be deleted, which is tried again: {error}", path.display());
+                if !std::mem::replace(&mut self.is_undeleted_told, true) {
+                    warn!(
+                        "{}: cannot be deleted, which is tried each second: {error}",
+                        path.display()
+                    );
+                }
                 self.try_again_soon();
                 return;
             }
             self.undeleted.remove(0);
+            self.is_undeleted_told = false;
         }
     }
 
@@ -425,9 +450,6 @@ impl Worker {
         if !self.is_failing {
             self.is_failing = true;
             let reason = format!("{}: {error}", self.path(segment).display());
-            warn!(
-                "{reason}: nothing more can be kept until that is mended; it is tried each second"
-            );
             self.answer(Answer::Failing(reason));
         }
     }
@@ -435,7 +457,6 @@ impl Worker {
     fn succeeded(&mut self) {
         if self.is_failing && self.kept.is_none() && !self.lacks_next {
             self.is_failing = false;
-            info!("the log of shard {} is written again", self.setup.shard);
             self.answer(Answer::Recovered);
         }
     }
@@ -474,6 +495,9 @@ impl Worker {
         self.open.push((segment, file));
     }
 }
+
+/// A disk that takes longer for what it has to do at the end may take for ever.
+const END_MAX: Duration = Duration::from_secs(10);
 
 /// Between two attempts at what failed.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -683,6 +707,18 @@ mod tests {
         let summary = disk.stop();
         assert!(summary.is_cut_short);
         assert!(summary.to_string().ends_with("; the last batch could not be written"));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_given_up() {
+        let (jobs, incoming) = channel::<Job>();
+        let (_answers, answers) = channel();
+        let (stalled, ended) = channel();
+        // Until the end of the test.
+        let thread = thread::spawn(move || while incoming.recv().is_ok() {});
+        let mut disk = Disk { jobs: Some(jobs), answers, ended, thread: Some(thread) };
+        assert!(disk.end(Duration::from_millis(10)).is_cut_short);
+        drop((disk, stalled));
     }
 
     #[test]

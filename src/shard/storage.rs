@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     Shard,
@@ -37,7 +37,12 @@ impl Shard {
                     }
                 }
                 Answer::Failing(why) => {
-                    error!(shard = %self.own, why, "the disk refuses: durable publications are refused until it no longer does");
+                    error!(
+                        shard = %self.own,
+                        "{why}: nothing more can be kept on disk. What would have to be is refused (0x97): new QoS 1 \
+                         and 2 publications for persistent sessions, retained and delayed ones, new persistent \
+                         sessions and their subscriptions; all else goes on. It is tried again each second"
+                    );
                     self.broker.disk_failing(self.now, true);
                 }
                 Answer::Recovered => {
@@ -70,7 +75,11 @@ impl Shard {
         if let Some(storage) = self.storage.take() {
             let summary = storage.disk.stop();
             let records = self.broker.records_logged();
-            info!(shard = %self.own, "the log has ended: {records} records; {summary}");
+            if summary.is_cut_short {
+                warn!(shard = %self.own, "the log has ended: {records} records; {summary}");
+            } else {
+                info!(shard = %self.own, "the log has ended: {records} records; {summary}");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::common::RawClient;
@@ -32,6 +33,66 @@ fn a_full_store_refuses_with_quota_exceeded_and_takes_again_what_there_is_room_f
         let got = take_all(world.port());
         assert!(got >= accepted.count, "{got} of {} are there", accepted.count);
         fill_again(world.port());
+        // However often there was room for one more in between.
+        expect_said_once(&world, "the log is full");
+        expect_said_once(&world, "the log has room again");
+    }
+}
+
+/// Both shards' disks fail to make a file. At QoS 0 nobody can be told that a retained message is not kept: it
+/// goes out live, and no older one stands for it, now or after a restart.
+#[test]
+fn a_failing_disk_is_told_once_and_stops_no_qos_0() {
+    let mut world = World::with(2, Ending::Kill, &QUEUE_SETTINGS);
+    for n in 0..8 {
+        world.publish_with(0x33, &format!("r/{n}"), "", "old");
+    }
+    world.restart();
+    // That behind the one which begins with the next record.
+    let next = |shard: u16| {
+        let logs = world.data().join("log-000001");
+        let last =
+            (1..).take_while(|n| logs.join(format!("00{shard}-{n:010}.log")).exists()).last();
+        logs.join(format!("00{shard}-{:010}.log", last.unwrap_or(0) + 2))
+    };
+    let blocked = [0, 1].map(next);
+    blocked.iter().for_each(|path| fs::create_dir(path).expect("a directory"));
+    let mut publisher = RawClient::v5(world.port(), "publisher");
+    for n in 0..8 {
+        publisher.send(&format!("31 ( 'trigger/{n}' () `x` )"));
+    }
+    let told = |path: &PathBuf| world.log().matches(&path.display().to_string()).count();
+    blocked.iter().for_each(|path| wait_until(|| told(path) > 0));
+    let mut live = RawClient::v5(world.port(), "live");
+    live.send("82 ( 0001 () 'r/+' 20 )");
+    live.expect("90 ( 0001 () 00 )");
+    publisher.send("33 ( 'r/0' 0001 () `refused` )");
+    publisher.expect("40 ( 0001 97 )");
+    let messages: Vec<_> = (1..8).map(|n| format!("'r/{n}' () `new`")).collect();
+    for message in &messages {
+        publisher.send(&format!("31 ( {message} )"));
+    }
+    let expected: Vec<_> = messages.iter().map(|message| format!("30 ( {message} )")).collect();
+    live.expect_in_any_order(&expected.iter().map(String::as_str).collect::<Vec<_>>());
+    for is_failing in [true, false] {
+        let mut later = RawClient::v5(world.port(), "later");
+        later.send("82 ( 0001 () 'r/+' 00 )");
+        later.expect("90 ( 0001 () 00 )");
+        later.expect("31 ( 'r/0' () `old` )");
+        later.ping();
+        if is_failing {
+            wait_until(|| world.log().contains("not retained: it cannot be kept on disk"));
+            blocked.iter().for_each(|path| fs::remove_dir(path).expect("the directory"));
+            let said = || world.log().matches("the disk takes what it is given again").count();
+            wait_until(|| said() == 2);
+            let log = world.log();
+            assert_eq!(log.matches(" ERROR ").count(), 2, "{log}");
+            // What is tried again each second is not told each second.
+            let told = |path: &PathBuf| log.matches(&path.display().to_string()).count();
+            assert!(blocked.iter().all(|path| told(path) == 1), "{log}");
+            world.publish(1, "after", "x");
+            world.restart();
+        }
     }
 }
 
@@ -130,6 +191,23 @@ fn fill_again(port: u16) {
     let deadline = Instant::now() + ROOM_MAX;
     while fill(port, 1).count == 0 {
         assert!(Instant::now() < deadline, "nothing is taken again");
+    }
+}
+
+/// The log has exactly one line with that, soon.
+#[track_caller]
+fn expect_said_once(world: &World, what: &str) {
+    let count = || world.log().matches(what).count();
+    wait_until(|| count() > 0);
+    assert_eq!(count(), 1, "{}", world.log());
+}
+
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + ROOM_MAX;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within {ROOM_MAX:?}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -30,6 +30,12 @@ impl World {
         self.recipe.port
     }
 
+    /// What the running broker has logged.
+    #[track_caller]
+    pub(crate) fn log(&self) -> String {
+        self.process.as_ref().expect("it runs").log()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.scratch.data()
     }
