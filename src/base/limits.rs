@@ -144,6 +144,10 @@ pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const LOG_RECORD_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 const _: () = assert!(LOG_RECORD_BYTES_MAX > 2 * REMAINING_LENGTH_MAX);
 
+/// Bytes of a log that wait for a disk which refuses them, above which no client may come to a persistent
+/// session: each would add to them.
+pub const LOG_PENDING_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Deliveries of one session that a log may have between the first and the last that are needed: 3 GiB of
 /// what is kept in memory of them. A log that has more is damaged.
 pub const LOG_DELIVERIES_MAX: u64 = 256 * 1024 * 1024;

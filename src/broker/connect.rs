@@ -123,6 +123,12 @@ impl Broker {
                 "the session cannot be kept on disk",
             );
         }
+        if (expiry_secs > 0 || known.is_some_and(|session| session.durable.is_some()))
+            && self.log_is_clogged()
+        {
+            let why = "the disk refuses what is to be kept, and much waits for it already";
+            return self.refuse(conn, ReasonCode::ServerUnavailable, why);
+        }
         let records_before = self.appended();
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {

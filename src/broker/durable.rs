@@ -12,7 +12,7 @@ use std::{
 use ahash::RandomState;
 
 use crate::{
-    base::{ClientId, ConnId, SessionKey, Time, TimeOrigin},
+    base::{ClientId, ConnId, SessionKey, Time, TimeOrigin, limits::LOG_PENDING_BYTES_MAX},
     config::Durability,
     message::Message,
     storage::{Batch, Hold, Log, LogState, MessageRecord, Position, Record, SessionNumber},
@@ -261,6 +261,14 @@ impl Broker {
     /// Whether new publications for durable sessions are to be refused.
     pub(super) fn log_refuses(&self) -> bool {
         self.durable.as_ref().is_some_and(|durable| durable.log.state() != LogState::Ready)
+    }
+
+    /// Whether so much waits for a disk that refuses it that nobody may add to it.
+    pub(super) fn log_is_clogged(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| {
+            durable.log.state() == LogState::Failing
+                && durable.log.pending_bytes() > LOG_PENDING_BYTES_MAX
+        })
     }
 
     /// Adds a record, if there is a log.

@@ -261,6 +261,14 @@ impl Log {
         self.open.is_some() || !self.closed.is_empty()
     }
 
+    /// Bytes of records that have not been handed out to be written.
+    pub fn pending_bytes(&self) -> u64 {
+        let closed = self.closed.iter().flat_map(|batch| &batch.writes);
+        let open = self.open.iter().flat_map(|batch| &batch.writes);
+        let ended: u64 = closed.chain(open).map(|write| write.bytes.len() as u64).sum();
+        ended + self.open.as_ref().map_or(0, |batch| batch.bytes.len() as u64)
+    }
+
     /// What is to be written next; `None` while a batch is under way or there is nothing.
     pub fn next_batch(&mut self) -> Option<Batch> {
         if self.under_way.is_some() {

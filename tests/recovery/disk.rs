@@ -96,6 +96,40 @@ fn a_failing_disk_is_told_once_and_stops_no_qos_0() {
     }
 }
 
+/// What waits for the disk does not grow with each client that comes back.
+#[test]
+fn a_failing_disk_turns_persistent_clients_away_before_memory_is_full() {
+    let mut world = World::with(1, Ending::Kill, &QUEUE_SETTINGS);
+    world.absentee("me", "t", 1);
+    world.restart();
+    let logs = world.data().join("log-000001");
+    let last = (1..).take_while(|n| logs.join(format!("000-{n:010}.log")).exists()).last();
+    let blocked = logs.join(format!("000-{:010}.log", last.unwrap_or(0) + 2));
+    fs::create_dir(&blocked).expect("a directory");
+    world.publish(1, "t", "the last one that is kept");
+    wait_until(|| world.log().contains(&blocked.display().to_string()));
+    // Each CONNECT adds its will to what is to be kept.
+    let will = "w".repeat(60_000);
+    let connect = format!("10 ( 'MQTT' 05 04 003c ( 11 00000e10 ) 'me' () 'will' '{will}' )");
+    let came = || {
+        let mut me = RawClient::connect(world.port());
+        me.send(&connect);
+        me
+    };
+    // 4 MiB of the segment, 16 MiB that may wait.
+    for n in 0..800 {
+        drop(came());
+        if n % 50 == 0 && world.log().contains("much waits for it already") {
+            break;
+        }
+    }
+    assert_eq!(came().connack().reason, 0x88);
+    expect_qos_0_goes_on(world.port());
+    fs::remove_dir(&blocked).expect("the directory");
+    wait_until(|| world.log().contains("the disk takes what it is given again"));
+    assert_eq!(came().connack().reason, 0);
+}
+
 /// On a real file system without room, for those who may mount one.
 #[test]
 fn a_full_file_system_loses_nothing_and_stops_only_what_must_be_kept() {
