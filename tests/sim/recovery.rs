@@ -120,6 +120,9 @@ impl Oracle {
             message_number(intake.publication.message().payload)
         };
         let taken: Vec<usize> = intakes.iter().filter_map(number).collect();
+        // What was passed on to a member of a group alone may be lost for all others.
+        let whole = intakes.iter().filter(|(_, intake)| !intake.chosen_only);
+        let whole: BTreeSet<usize> = whole.filter_map(number).collect();
         let pending = self.survive_delayed(logs, &taken);
         let wills = logs.iter().flat_map(|log| &log.shard.sessions).filter_map(|session| {
             message_number(session.will.as_ref()?.publication.message().payload)
@@ -131,7 +134,7 @@ impl Oracle {
             let is_kept = message.is_acknowledged
                 || held.contains(&number)
                 || is_will
-                || taken.contains(&number)
+                || whole.contains(&number)
                 || pending.contains(&number);
             message.is_certain &= is_kept && message.qos > QoS::AtMostOnce;
             // Nobody owes an answer to what was asked before.
