@@ -313,7 +313,12 @@ impl Broker {
             "Publishing will"
         );
         let source = session.durable.map(|durable| Source::Will(durable.number));
-        self.dispatch(key, message, will.message_expiry_secs, From { source, conn: None });
+        self.dispatch(
+            key,
+            message,
+            will.message_expiry_secs,
+            From { source, conn: None, client: None },
+        );
     }
 
     /// The last packet for the client. A CONNACK that refuses, or a DISCONNECT,

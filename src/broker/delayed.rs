@@ -155,9 +155,9 @@ impl Broker {
             let Some(due) = self.delayed.pop_due(self.now) else { return };
             let (number, Waiting { publication, publisher, hold }) = due;
             let Publisher { session, client } = publisher;
-            let now_there = client.and_then(|client| self.sessions.find(client.as_str()));
+            let now_there = client.as_ref().and_then(|client| self.sessions.find(client.as_str()));
             let source = hold.map(|_| Source::Delayed(number));
-            let from = From { source, conn: None };
+            let from = From { source, conn: None, client: client.as_ref() };
             self.take_over(now_there.unwrap_or(session), Lazy::kept(&publication), from);
             if hold.is_some() {
                 // An intake says so too, if there was one.
@@ -258,7 +258,7 @@ mod tests {
         let mut broker = Broker::new(setup);
         broker.index.add_shard(&TopicFilter::parse("t").unwrap(), other);
         for _ in 0..limits::LANE_MESSAGES_MAX + OVER {
-            let from = From { source: None, conn: None };
+            let from = From { source: None, conn: None, client: None };
             let (reason, _) = broker.delay(PUBLISHER, message(b"x"), (1, None), from);
             assert_eq!(reason, ReasonCode::Success);
         }

@@ -14,7 +14,7 @@ use ahash::RandomState;
 use smallvec::SmallVec;
 
 use crate::{
-    base::{ClientId, QoS, SessionKey},
+    base::{ClientId, QoS},
     message::{Message, Publication},
     storage::{Hold, Intake, Record, Source},
     topic::{Matches, SharedMatch},
@@ -92,12 +92,11 @@ impl Broker {
         &mut self,
         publication: &mut Lazy<'_>,
         source: Source,
-        publisher: Option<SessionKey>,
+        client: Option<ClientId>,
         chosen: Vec<SharedMatch>,
         passed_on: Option<u8>,
     ) {
         let chosen_only = passed_on.is_some();
-        let client = publisher.and_then(|key| self.sessions.get(key)).map(|one| one.client.clone());
         let keys = order_keys(&self.placement, &publication.message);
         let Some(durable) = &mut self.durable else { return };
         durable.intakes.last_stamp += 1;

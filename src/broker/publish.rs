@@ -2,7 +2,7 @@
 //! sections 3.3 to 3.7, 4.3).
 
 use crate::{
-    base::{ConnId, PacketId, QoS, SessionKey},
+    base::{ClientId, ConnId, PacketId, QoS, SessionKey},
     codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
     message::{Message, SplitProperties},
     session::{AckError, Durable, Finished, Received},
@@ -21,11 +21,13 @@ use super::{
 
 /// Where a message comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct From {
+pub(super) struct From<'a> {
     /// What is over, if the log knows of it, when the message is taken over.
     pub(super) source: Option<Source>,
     /// The connection, if it is a client's PUBLISH.
     pub(super) conn: Option<ConnId>,
+    /// Who has published it, where that session may be gone.
+    pub(super) client: Option<&'a ClientId>,
 }
 
 impl Broker {
@@ -64,7 +66,8 @@ impl Broker {
                 retain: publish.retain,
                 expires_at: None,
             };
-            let from = From { source: self.source_of(key, publish), conn: Some(conn) };
+            let from =
+                From { source: self.source_of(key, publish), conn: Some(conn), client: None };
             self.dispatch(key, message, split.message_expiry_secs, from)
         };
         if let Some(id) = publish.packet_id {
@@ -259,7 +262,7 @@ impl Broker {
         &mut self,
         key: SessionKey,
         mut publication: Lazy<'_>,
-        from: From,
+        from: From<'_>,
     ) -> (ReasonCode, Waits) {
         let mut matches = std::mem::take(&mut self.matches);
         self.match_takers(&publication, Some(key), &mut matches);
@@ -288,14 +291,16 @@ impl Broker {
         key: SessionKey,
         publication: &mut Lazy<'_>,
         matches: &mut Matches,
-        From { source, conn }: From,
+        From { source, conn, client }: From<'_>,
     ) -> Waits {
         publication.log.is_relaxed = self.is_relaxed(publication.message.topic, conn);
         if self.needs_intake(publication, matches, source) {
             self.end_trace();
             let chosen = std::mem::take(&mut matches.shared);
             let source = source.unwrap_or(Source::PassedOn(None));
-            self.take_in(publication, source, Some(key), chosen, None);
+            let client =
+                client.or_else(|| self.sessions.get(key).map(|session| &session.client)).cloned();
+            self.take_in(publication, source, client, chosen, None);
             self.note_logged(key, source);
             return if publication.log.is_relaxed { Waits::default() } else { self.commit() };
         }
@@ -328,7 +333,7 @@ impl Broker {
     }
 
     /// Whether nothing of a publication is to be on any disk, nor to be in order with what is.
-    fn needs_no_disk(&self, publication: &Lazy<'_>, matches: &Matches, from: From) -> bool {
+    fn needs_no_disk(&self, publication: &Lazy<'_>, matches: &Matches, from: From<'_>) -> bool {
         if self.durable.is_none() {
             return true;
         }

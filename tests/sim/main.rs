@@ -121,5 +121,6 @@ const SEEDS: u64 = 10_000;
 
 /// Seeds that have found something, before all others: No Local of a later session for what an
 /// earlier one had delayed; a session that was resumed while its automatic subscriptions were not
-/// yet in force everywhere; and a Packet Identifier of QoS 2 that a relaxed delivery had taken with it.
-const ONCE_FAILED: [u64; 3] = [463, 8006, 72];
+/// yet in force everywhere; a Packet Identifier of QoS 2 that a relaxed delivery had taken with it; and
+/// No Local again, for what was due while its publisher had no session and came when it had one.
+const ONCE_FAILED: [u64; 4] = [463, 8006, 72, 317_463];
