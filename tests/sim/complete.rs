@@ -127,7 +127,7 @@ impl Oracle {
     fn check_last_words(&self, client: &Client, qos0_may_be_lost: bool, now: Time) {
         for (topic, known) in self.plan.topics.iter().enumerate() {
             let Some(qos) = known.retained else { continue };
-            if self.unsure_topics.contains(&topic) || self.is_out_of_order(topic) {
+            if self.unsure_topics.contains(&topic) || self.is_unknown(topic) {
                 continue;
             }
             let is_safe = qos.min(client.least_qos(&self.plan, &known.name)) > QoS::AtMostOnce;
@@ -174,8 +174,12 @@ impl Oracle {
                 let (message, name) = (&self.messages[last], &self.plan.topics[topic].name);
                 let qos = message.qos.min(client.profile.sub_qos);
                 let arrives = qos > QoS::AtMostOnce || client.connected_at < asked.first_sent;
+                // A will or what was delayed is routed only when the log has it, and nobody is told when.
+                let is_late = self.plan.storage.is_some()
+                    && (message.attempts == 0 || self.plan.topics[topic].delay_secs.is_some());
                 let is_stable = !message.is_clear
-                    && !self.is_out_of_order(topic)
+                    && !is_late
+                    && !self.is_unknown(topic)
                     && message.routed < asked.first_sent
                     && message.publisher != client.index
                     && !message.may_be_expired(now);
@@ -230,7 +234,7 @@ impl Oracle {
             let is_last = self.retained.get(&message.topic) == Some(&number) && !message.is_clear;
             let is_meant = is_last && ask.matches(&self.plan.topics[message.topic].name);
             let may_miss = message.may_be_expired(now) || message.publisher == client.index;
-            if self.is_out_of_order(message.topic) {
+            if self.is_unknown(message.topic) {
                 continue;
             }
             assert!(
@@ -244,7 +248,7 @@ impl Oracle {
     /// A client that has subscribed to everything retained when all was quiet.
     pub(crate) fn check_newcomer(&self, client: &Client, now: Time) {
         for (topic, known) in self.plan.topics.iter().enumerate() {
-            if known.retained.is_none() || self.is_out_of_order(topic) {
+            if known.retained.is_none() || self.is_unknown(topic) {
                 continue;
             }
             let last = self.retained.get(&topic).copied();

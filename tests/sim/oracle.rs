@@ -230,10 +230,11 @@ impl Oracle {
     }
 
     /// Whether nobody knows what is retained on a topic: a message that was refused and repeated may have
-    /// come behind a later one that was not.
-    pub(crate) fn is_out_of_order(&self, topic: usize) -> bool {
+    /// come behind a later one that was not, and at QoS 0 nobody is told of one that was not retained.
+    pub(crate) fn is_unknown(&self, topic: usize) -> bool {
         let mut on_it = self.messages.iter().filter(|message| message.topic == topic);
-        self.plan.refuses && on_it.any(|message| message.attempts > 1)
+        let is_untold = self.plan.topics[topic].retained == Some(QoS::AtMostOnce);
+        self.plan.refuses && (is_untold || on_it.any(|message| message.attempts > 1))
     }
 
     /// A shard has done what was due.

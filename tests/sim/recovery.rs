@@ -226,7 +226,7 @@ impl Oracle {
             });
             let found = left.get(&topic).copied();
             if let Some((promised, message)) = promised.next_back()
-                && !self.is_out_of_order(topic)
+                && !self.is_unknown(topic)
             {
                 let mut later = on_it.filter(|(number, _)| *number >= promised);
                 let is_there = match found {
