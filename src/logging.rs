@@ -12,7 +12,7 @@ use std::{
     panic::{self, PanicHookInfo},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread,
@@ -31,11 +31,12 @@ pub struct LogGuard(Lines);
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
+        self.0.flush_within(FLUSH_MAX);
         let lines = self.0.lost.load(Ordering::Relaxed);
         if lines > 0 {
             tracing::warn!(lines, "log lines were lost: standard error was not read fast enough");
+            self.0.flush_within(FLUSH_MAX);
         }
-        self.0.flush_within(FLUSH_MAX);
     }
 }
 
@@ -86,6 +87,9 @@ fn panic_text(panic: &PanicHookInfo<'_>) -> String {
 /// Lines that wait for standard error. Further ones are lost.
 const LINES_MAX: usize = 16 * 1024;
 
+/// Bytes of them: client ids and topics of strangers can be long.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Time that the end of the process leaves them.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
@@ -93,6 +97,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 struct Lines {
     queue: SyncSender<Queued>,
+    waiting_bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
 }
 
@@ -105,14 +110,17 @@ enum Queued {
 impl Lines {
     fn write_to(mut out: impl Write + Send + 'static) -> Self {
         let (queue, queued) = sync_channel(LINES_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
+        let (lost, waiting_bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (lines_lost, waiting) = (lost.clone(), waiting_bytes.clone());
         let write = move || {
             for next in queued {
                 match next {
-                    // Nobody is left to tell when the log itself cannot be written.
                     Queued::Line(line) => {
-                        let line = String::from_utf8_lossy(&line);
-                        let _ = out.write_all(one_line(&line).as_bytes());
+                        let text = String::from_utf8_lossy(&line);
+                        if write_patiently(&mut out, one_line(&text).as_bytes()).is_err() {
+                            lines_lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                        waiting.fetch_sub(line.len(), Ordering::Relaxed);
                     }
                     Queued::Mark(reached) => {
                         let _ = reached.send(());
@@ -122,7 +130,7 @@ impl Lines {
         };
         // Without it all lines are lost, and counted.
         let _ = thread::Builder::new().name("ringmq-log".to_owned()).spawn(write);
-        Self { queue, lost }
+        Self { queue, waiting_bytes, lost }
     }
 
     /// Waits until all lines so far are written, but no longer than that.
@@ -141,12 +149,15 @@ impl Lines {
     }
 }
 
-/// Until the next look whether there is room for a mark.
+/// Until the next look whether there is room.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Queued::Line(line.to_vec())).is_err() {
+        let waiting = self.waiting_bytes.fetch_add(line.len(), Ordering::Relaxed);
+        let has_room = waiting + line.len() <= BYTES_MAX;
+        if !has_room || self.queue.try_send(Queued::Line(line.to_vec())).is_err() {
+            self.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -155,6 +166,20 @@ impl Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes all of a line, also to what others have made not to block: there, half of one would be left.
+fn write_patiently(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Makes control characters visible. Client ids and topics come from strangers:
@@ -274,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_writer_goes_unnoticed() {
+    fn a_failing_writer_loses_lines_and_stops_nothing() {
         struct Closed(Sender<()>);
         impl Write for Closed {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -290,7 +315,34 @@ mod tests {
         assert_eq!((lines.write(b"one\n").unwrap(), lines.write(b"two\n").unwrap()), (4, 4));
         lines.flush_within(Duration::from_secs(60));
         assert_eq!(heard.try_iter().count(), 2);
-        assert_eq!(lines.lost.load(Ordering::Relaxed), 0);
+        assert_eq!(lines.lost.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_writer_that_does_not_block_gets_whole_lines_and_long_ones_have_a_bound() {
+        struct Slow(Sender<Vec<u8>>, bool);
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let some = bytes.len().min(3);
+                let _ = self.0.send(bytes[..some].to_vec());
+                Ok(some)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (told, heard) = channel();
+        let mut lines = Lines::write_to(Slow(told, false));
+        lines.write_all(b"one line\n").unwrap();
+        lines.write_all(&vec![b'x'; BYTES_MAX + 1]).unwrap();
+        lines.write_all(b"another\n").unwrap();
+        lines.flush_within(Duration::from_secs(60));
+        assert_eq!(heard.try_iter().flatten().collect::<Vec<_>>(), b"one line\nanother\n");
+        assert_eq!(lines.lost.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -144,8 +144,9 @@ pub const SPARE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 pub const LOG_RECORD_BYTES_MAX: u32 = 1024 * 1024 * 1024;
 const _: () = assert!(LOG_RECORD_BYTES_MAX > 2 * REMAINING_LENGTH_MAX);
 
-/// Bytes of a log that wait for a disk which refuses them, above which no client may come to a persistent
-/// session: each would add to them.
+/// Bytes of a log that wait for its disk, above which nothing adds to them that can do without: no segment is
+/// cleaned, and while the disk refuses them, no client comes to a persistent session or with a retained will, and no
+/// QoS 2 PUBLISH of a persistent session is taken.
 pub const LOG_PENDING_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Deliveries of one session that a log may have between the first and the last that are needed: 3 GiB of

@@ -31,10 +31,10 @@ pub(super) struct Cleaning {
 impl Broker {
     /// Begins a cleaning, or goes on with it, if it is worth it.
     pub(super) fn clean(&mut self) {
-        let Some(durable) = &mut self.durable else { return };
-        if durable.keeps_tail {
+        if !self.may_clean() {
             return;
         }
+        let Some(durable) = &mut self.durable else { return };
         if durable.cleaning.is_none() {
             let Some((segment, bytes)) = durable.log.to_clean() else { return };
             let next = SEGMENT_HEADER_BYTES;
@@ -58,10 +58,17 @@ impl Broker {
 
     /// Whether [`clean`](Self::clean) has something to do.
     pub(super) fn can_clean(&self) -> bool {
-        let durable = self.durable.as_ref().filter(|durable| !durable.keeps_tail);
+        let durable = self.durable.as_ref().filter(|_| self.may_clean());
         durable.is_some_and(|durable| match &durable.cleaning {
             Some(cleaning) => cleaning.tag.is_none(),
             None => durable.log.to_clean().is_some(),
+        })
+    }
+
+    /// Whether what is moved to the head would get there: it waits in memory until it does.
+    fn may_clean(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| {
+            !durable.keeps_tail && durable.log.pending_bytes() <= limits::LOG_PENDING_BYTES_MAX
         })
     }
 

@@ -123,9 +123,10 @@ impl Broker {
                 "the session cannot be kept on disk",
             );
         }
-        if (expiry_secs > 0 || known.is_some_and(|session| session.durable.is_some()))
-            && self.log_is_clogged()
-        {
+        let is_kept = expiry_secs > 0
+            || known.is_some_and(|session| session.durable.is_some())
+            || connect.will.as_ref().is_some_and(|will| will.retain);
+        if is_kept && self.log_is_clogged() {
             let why = "the disk refuses what is to be kept, and much waits for it already";
             return self.refuse(conn, ReasonCode::ServerUnavailable, why);
         }

@@ -208,10 +208,13 @@ impl Broker {
         }
     }
 
-    /// Whether another one at the same QoS on the same topic waits to be routed.
-    pub(super) fn same_waits(&self, message: &Message<'_>) -> bool {
-        let key = self.placement.hash_one((message.topic.as_str(), message.qos));
-        self.durable.as_ref().is_some_and(|durable| durable.intakes.waiting.contains_key(&key))
+    /// Whether what it may not pass waits to be routed: of the same publishers (MQTT-4.6.0-5), or retained on the
+    /// same topic, where it would be replaced.
+    pub(super) fn is_behind(&self, message: &Message<'_>) -> bool {
+        let Some(durable) = &self.durable else { return false };
+        let waiting = &durable.intakes.waiting;
+        !waiting.is_empty()
+            && order_keys(&self.placement, message).iter().any(|key| waiting.contains_key(key))
     }
 
     /// Whether a message is to be taken over before it is routed.
@@ -221,21 +224,17 @@ impl Broker {
         matches: &Matches,
         source: Option<Source>,
     ) -> bool {
-        let Some(durable) = &self.durable else { return false };
+        if self.durable.is_none() {
+            return false;
+        }
         let message = &publication.message;
         // Where the log takes no more, what is not acknowledged is not kept waiting for it, unless it would pass
         // what waits already.
-        let is_unkept = || source.is_none() && self.log_refuses() && !self.same_waits(message);
+        let is_unkept = || source.is_none() && self.log_refuses() && !self.is_behind(message);
         if message.qos == QoS::AtMostOnce && (!message.retain || is_unkept()) {
             return false;
         }
-        // What waits for the disk may not be passed by what is ordered with it (MQTT-4.6.0-5), nor by a
-        // later retained message, which it would replace.
-        let is_behind = || {
-            let keys = order_keys(&self.placement, message);
-            keys.iter().any(|key| durable.intakes.waiting.contains_key(key))
-        };
-        if !durable.intakes.waiting.is_empty() && is_behind() {
+        if self.is_behind(message) {
             return true;
         }
         let Some(source) = source else { return false };

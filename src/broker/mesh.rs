@@ -347,8 +347,11 @@ impl Peers {
     pub(super) fn confirm_after(&mut self, from: ShardId, stamp: u64, commit: u64) {
         let line = &mut self.lanes[from.index()].to_take;
         // In the order of the lane: what is behind one that waits waits too.
-        let commit = line.back().map_or(commit, |(_, before)| commit.max(*before));
-        line.push_back((stamp, commit));
+        match line.back_mut() {
+            // All of one commit are told at once.
+            Some((last, before)) if *before >= commit => *last = stamp,
+            _ => line.push_back((stamp, commit)),
+        }
     }
 
     /// Tells the peers what is taken, now that so many of our records are on disk.

@@ -274,7 +274,7 @@ impl Broker {
         };
         let waits = if self.needs_no_disk(&publication, &matches, from) {
             self.carry_out(&mut publication, &mut matches, Some(key))
-        } else if from.conn.is_some() && self.refuses(&publication, &matches) {
+        } else if from.conn.is_some() && self.refuses(&publication, &matches, from) {
             self.end_trace();
             self.count_session_drop(key, DropReason::Storage, publication.message.qos);
             reason = ReasonCode::QuotaExceeded;
@@ -348,7 +348,7 @@ impl Broker {
     }
 
     /// Whether a publication is to be refused because the disk can take no more.
-    fn refuses(&self, publication: &Lazy<'_>, matches: &Matches) -> bool {
+    fn refuses(&self, publication: &Lazy<'_>, matches: &Matches, from: From<'_>) -> bool {
         let message = &publication.message;
         let is_possible = self.log_refuses() || self.peers.any_refusing();
         if !is_possible {
@@ -356,7 +356,7 @@ impl Broker {
         }
         if message.qos == QoS::AtMostOnce {
             // It may neither wait for the disk nor pass those on its topic that do (MQTT-4.6.0-5).
-            return self.log_refuses() && message.retain && self.same_waits(message);
+            return self.log_refuses() && message.retain && self.is_behind(message);
         }
         let mut shards = self.takers_elsewhere(matches);
         let mut is_ours = self.has_durable_takers(matches);
@@ -366,7 +366,9 @@ impl Broker {
             shards.remove(self.shard);
             is_ours |= home == self.shard;
         }
-        is_ours && self.log_refuses() || self.peers.any_refuses(shards)
+        // Its Packet Identifier is kept whoever the takers are.
+        let is_clogged = from.source.is_some() && self.log_is_clogged();
+        is_clogged || is_ours && self.log_refuses() || self.peers.any_refuses(shards)
     }
 
     /// PUBACK or PUBREC, in the order of the PUBLISHes (MQTT-4.6.0-2, MQTT-4.6.0-3).

@@ -269,6 +269,10 @@ impl Worker {
 
     fn run(mut self) -> DiskSummary {
         loop {
+            // However many jobs come.
+            if self.try_again_at.is_some_and(|at| at <= Instant::now()) {
+                self.try_again();
+            }
             let job = match self.try_again_at {
                 None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => self.jobs.recv_timeout(at.saturating_duration_since(Instant::now())),

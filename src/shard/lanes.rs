@@ -94,11 +94,13 @@ impl LaneOut {
         self.flush == Flush::Sent
     }
 
+    fn is_waiting(&self, broker: &Broker) -> bool {
+        !self.moving.is_empty() || broker.mesh_waiting(self.to) || self.flush == Flush::Wanted
+    }
+
     /// Whether something waits for this lane that there is room for.
     pub(super) fn can_send(&self, broker: &Broker) -> bool {
-        let is_waiting =
-            !self.moving.is_empty() || broker.mesh_waiting(self.to) || self.flush == Flush::Wanted;
-        is_waiting && self.messages.has_room()
+        self.is_waiting(broker) && self.messages.has_room()
     }
 
     /// Sends what waits for this lane while there is room.
@@ -118,9 +120,7 @@ impl LaneOut {
             self.messages.push(message);
             has_sent = true;
         }
-        if has_sent {
-            self.messages.tell();
-        }
+        self.messages.end_turn(has_sent, self.is_waiting(broker));
     }
 }
 
@@ -170,12 +170,15 @@ impl<T> Sender<T> {
         let _ = self.queue.push(message);
     }
 
-    /// Tells the receiver of what was pushed. A sender that sleeps afterwards looks for room once more before.
-    fn tell(&self) {
-        if self.queue.is_full() {
+    /// Tells the receiver of what was pushed, and of what was not. A sender that sleeps afterwards looks for room
+    /// once more before that.
+    fn end_turn(&self, has_pushed: bool, has_more: bool) {
+        if has_more {
             self.is_short.store(true, Ordering::Relaxed);
         }
-        self.receiver.wake();
+        if has_pushed {
+            self.receiver.wake();
+        }
     }
 }
 
@@ -192,7 +195,9 @@ impl<T> Receiver<T> {
         fence(Ordering::SeqCst);
         if self.is_short.load(Ordering::Relaxed) {
             self.is_short.store(false, Ordering::Relaxed);
-            self.sender.wake();
+            // Even one that is awake: it may have said so once more just before that was unsaid, and takes another
+            // turn now, in which it says so again.
+            self.sender.alarm();
         }
         Some(message)
     }
@@ -249,15 +254,13 @@ mod tests {
             let (mut bed, mut next) = (Bed::new(here), 0);
             while next < MESSAGES {
                 // Bursts of all lengths, some of which fill the channel.
-                let burst = (next % 40).min(MESSAGES - next);
-                for _ in 0..=burst {
-                    if next < MESSAGES && sender.has_room() {
-                        sender.push(next);
-                        next += 1;
-                    }
+                let (first, until) = (next, (next + next % 40 + 1).min(MESSAGES));
+                while next < until && sender.has_room() {
+                    sender.push(next);
+                    next += 1;
                 }
-                sender.tell();
-                if !sender.has_room() {
+                sender.end_turn(next > first, next < until);
+                if next < until {
                     bed.sleep_unless(|| sender.has_room());
                 }
             }
