@@ -222,8 +222,9 @@ impl Ring {
         !self.waiting.is_empty()
     }
 
-    /// Whether the kernel has work that the next [`Ring::enter`] will do. One that has just returned
-    /// may have left some: it does about 20 pieces at a time, and not all of them make a completion.
+    /// Whether the kernel says that it has work that the next [`Ring::enter`] will do. One that has just
+    /// returned may have left some: it does about 20 pieces at a time, and not all of them make a completion. It
+    /// says so of work, too, that is done already: it notes it after it has added it.
     pub fn has_deferred_work(&mut self) -> bool {
         self.uring.submission().taskrun()
     }

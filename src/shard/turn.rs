@@ -42,10 +42,7 @@ impl Shard {
 
     fn turn(&mut self) -> io::Result<()> {
         self.read_clock();
-        let completions = self.ring.harvest(COMPLETIONS_PER_TURN);
-        while let Some(event) = self.ring.next_event() {
-            self.handle(event);
-        }
+        let completions = self.take_completions()?;
         self.take_lanes();
         self.take_answers();
         self.advance_stage();
@@ -70,6 +67,23 @@ impl Shard {
             self.log_traces();
         }
         self.submit_and_sleep(completions)
+    }
+
+    /// Takes in what the kernel has, and what it posts as long as it says that there is more: the more there is
+    /// in a turn, the more goes to a connection at a time. Returns how many completions that were.
+    fn take_completions(&mut self) -> io::Result<usize> {
+        let mut taken = 0;
+        loop {
+            let found = self.ring.harvest(COMPLETIONS_PER_TURN - taken);
+            taken += found;
+            while let Some(event) = self.ring.next_event() {
+                self.handle(event);
+            }
+            if found == 0 || taken == COMPLETIONS_PER_TURN || !self.ring.has_deferred_work() {
+                return Ok(taken);
+            }
+            self.ring.enter()?;
+        }
     }
 
     /// Hands the kernel what came of the turn, and has it post what it knows.

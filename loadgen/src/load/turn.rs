@@ -26,10 +26,7 @@ impl Thread {
         self.start_sends()?;
         self.tell_siblings();
         self.ring.enter()?;
-        let work = self.ring.has_completions()
-            || self.ring.has_submissions()
-            || self.ring.has_deferred_work();
-        if !work {
+        if !self.ring.has_completions() && !self.ring.has_submissions() {
             let before = self.clock.now();
             if let Some(left) = wake_at.checked_sub(before).filter(|left| *left > 0) {
                 if self.setup.spins {
