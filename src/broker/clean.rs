@@ -58,11 +58,12 @@ impl Broker {
 
     /// Whether [`clean`](Self::clean) has something to do.
     pub(super) fn can_clean(&self) -> bool {
-        let durable = self.durable.as_ref().filter(|_| self.may_clean());
-        durable.is_some_and(|durable| match &durable.cleaning {
-            Some(cleaning) => cleaning.tag.is_none(),
-            None => durable.log.to_clean().is_some(),
-        })
+        let durable = self.durable.as_ref();
+        self.may_clean()
+            && durable.is_some_and(|durable| match &durable.cleaning {
+                Some(cleaning) => cleaning.tag.is_none(),
+                None => durable.log.to_clean().is_some(),
+            })
     }
 
     /// Whether what is moved to the head would get there: it waits in memory until it does.

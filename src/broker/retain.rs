@@ -9,7 +9,7 @@ use crate::{
     config::RetainedTtl,
     message::{Message, Publication},
     storage::{Hold, PublicationRecord, Record},
-    topic::FilterKind,
+    topic::{FilterKind, TopicName},
 };
 
 use super::{
@@ -102,17 +102,21 @@ impl Broker {
     fn discard_retained(&mut self, message: &Message<'_>) {
         let topic = message.topic;
         if !message.payload.is_empty() {
-            self.counters.count_drop(DropReason::Storage);
-            let count = self.counters.drops(DropReason::Storage);
-            if count.is_power_of_two() {
-                tracing::warn!(%topic, count, "not retained: it cannot be kept on disk");
-            }
+            self.count_unretained(topic, DropReason::Storage, "it cannot be kept on disk");
         }
         if let Some(old) = self.retained.remove(topic) {
             self.retained_bytes -= old.publication.size() as u64;
             let properties = Properties::EMPTY;
             self.log_retained(&Message { payload: &[], properties, ..*message }, None);
             self.release_hold(old.hold);
+        }
+    }
+
+    fn count_unretained(&mut self, topic: TopicName<'_>, reason: DropReason, why: &str) {
+        self.counters.count_drop(reason);
+        let count = self.counters.drops(reason);
+        if count.is_power_of_two() {
+            tracing::warn!(%topic, count, "not retained: {why}");
         }
     }
 
@@ -159,11 +163,7 @@ impl Broker {
         let replaced = if message.payload.is_empty() {
             self.retained.remove(topic)
         } else if self.is_full_of_unexpired(&message) {
-            self.counters.count_drop(DropReason::RetainedFull);
-            let count = self.counters.drops(DropReason::RetainedFull);
-            if count.is_power_of_two() {
-                tracing::warn!(%topic, count, "not retained: retained_max is reached");
-            }
+            self.count_unretained(topic, DropReason::RetainedFull, "retained_max is reached");
             // The older message must not stand for the one that was refused.
             self.log_retained(&Message { payload: &[], ..message }, None);
             self.retained.remove(topic)

@@ -105,12 +105,7 @@ fn a_pending_will_is_sent_once(world: &mut World) {
         }
         world.start();
     }
-    let mut watcher = world.back("watcher");
-    take_qos_2(&mut watcher, "will/me", "gone");
-    watcher.ping();
-    world.restart();
-    let mut watcher = world.back("watcher");
-    expect_no_more(world, &mut watcher, "will/marker");
+    expect_the_will_once(world);
 }
 
 /// MQTT-3.1.2-8: the broker's end has ended the connection.
@@ -118,6 +113,11 @@ fn the_will_of_a_client_that_was_connected_is_sent_once(world: &mut World) {
     world.absentee("watcher", "will/#", 2);
     let _client = with_will(world, "me", 1);
     world.restart();
+    expect_the_will_once(world);
+}
+
+/// It comes, and not again after another restart.
+fn expect_the_will_once(world: &mut World) {
     let mut watcher = world.back("watcher");
     take_qos_2(&mut watcher, "will/me", "gone");
     watcher.ping();
