@@ -183,6 +183,7 @@ fn delivery(qos: QoS) -> Queued {
         qos,
         retain: false,
         expires_at: None,
+        original: None,
     };
     let publication = Publication::new(&message);
     Queued { publication, qos, retain: false, identifiers: Identifiers::new(), logged: None }

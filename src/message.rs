@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::{
     base::{PacketId, QoS, Time},
-    codec::{Properties, Property, PropertyBuf, Publish, Version, encode_publish},
+    codec::{Original, Properties, Property, PropertyBuf, Publish, Version, encode_publish},
     topic::TopicName,
 };
 
@@ -35,6 +35,8 @@ pub struct Message<'a> {
     pub retain: bool,
     /// When it is no longer worth delivering.
     pub expires_at: Option<Time>,
+    /// The packet it came in, if that says no more than this.
+    pub original: Option<Original<'a>>,
 }
 
 impl Message<'_> {
@@ -92,6 +94,7 @@ impl Publication {
             qos: self.qos,
             retain: self.retain,
             expires_at: self.expires_at,
+            original: None,
         }
     }
 
@@ -157,6 +160,11 @@ impl<'a> SplitProperties<'a> {
             received.iter().filter(travels).for_each(|property| rebuilt.push(property));
         }
         split
+    }
+
+    /// Whether all of it travels with the message.
+    pub const fn is_whole(&self) -> bool {
+        self.rebuilt.is_none()
     }
 
     /// The block that travels with the message.
@@ -243,6 +251,13 @@ impl Delivery<'_> {
         self.encode_with(version, properties.as_properties(), out)
     }
 
+    /// Whether it is the received packet again, but for flags and Packet Identifier.
+    fn repeats(&self, original: &Original<'_>, version: Version) -> bool {
+        let adds_nothing = version < Version::V5
+            || self.identifiers.is_empty() && self.topic == TopicForm::Name;
+        original.is_of(version) && self.qos == self.message.qos && adds_nothing
+    }
+
     fn encode_with(
         &self,
         version: Version,
@@ -259,6 +274,19 @@ impl Delivery<'_> {
             properties,
             payload: self.message.payload,
         };
-        encode_publish(version, &publish, out)
+        let Some(original) = self.message.original.filter(|it| self.repeats(it, version)) else {
+            return encode_publish(version, &publish, out);
+        };
+        let start = out.len();
+        let packet_id_at = original.encode(version, &publish, out);
+        debug_assert!(
+            {
+                let mut anew = Vec::new();
+                encode_publish(version, &publish, &mut anew);
+                anew == out[start..]
+            },
+            "the packet is of another message"
+        );
+        packet_id_at
     }
 }

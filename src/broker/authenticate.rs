@@ -174,7 +174,9 @@ impl Broker {
                 let state = Authentication::Connecting { connect, next };
                 connection.authentication = Some(Box::new(state));
                 packet_log::sending_early(connection.origin.peer, &auth);
-                self.append_reply(conn, &auth)
+                self.append_reply(conn, Cause::ReplyTooLarge, |version, out| {
+                    auth.encode(version, out);
+                })
             }
             Ok(Turn::Proven(proven)) => self.accept_proven(conn, &connect, proven),
             Err(error) => self.refuse(conn, ReasonCode::NotAuthorized, error.to_string()),

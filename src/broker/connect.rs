@@ -282,6 +282,7 @@ impl Broker {
                 qos: will.qos,
                 retain: will.retain,
                 expires_at: None,
+                original: None,
             });
             Box::new(StoredWill {
                 publication,

@@ -244,6 +244,7 @@ mod tests {
             qos: QoS::AtMostOnce,
             retain: false,
             expires_at: None,
+            original: None,
         }
     }
 

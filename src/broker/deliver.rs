@@ -3,7 +3,7 @@
 
 use crate::{
     base::{ConnId, PacketId, QoS, SessionKey, Time, limits},
-    codec::{PacketType, Version, encode_ack},
+    codec::{Ack, PacketType, Version, encode_ack},
     message::{Delivery, TopicForm},
     session::{Logged, Outgoing, QueueBounds, Session},
 };
@@ -348,7 +348,8 @@ impl Broker {
                 }
                 Some(Outgoing::Release(id)) => {
                     let Some(connection) = self.connections.writer(conn) else { return };
-                    packet_log::sending_ack(&self.sessions, key, PacketType::PubRel, id);
+                    let release = Ack::success(id);
+                    packet_log::sending_ack(&self.sessions, key, PacketType::PubRel, &release);
                     encode_ack(PacketType::PubRel, id, &mut connection.output);
                 }
                 Some(Outgoing::Expired(qos, finished)) => {

@@ -77,10 +77,11 @@ impl Broker {
         let names = self.client_names(key);
         let outcome = match destination(&self.policy, names, message.topic, &mut buffer) {
             Ok(Destination { topic, delay_secs: None }) => {
-                self.publish_now(key, Message { topic, ..message }, expiry_secs, from)
+                let message = Message { topic, original: None, ..message };
+                self.publish_now(key, message, expiry_secs, from)
             }
             Ok(Destination { topic, delay_secs: Some(secs) }) => {
-                let message = Message { topic, ..message };
+                let message = Message { topic, original: None, ..message };
                 self.delay(key, message, (secs, expiry_secs), from)
             }
             Err(refusal) => {

@@ -3,7 +3,7 @@
 
 use crate::{
     base::{ConnId, SessionKey, limits},
-    codec::{self, Frame, Packet, PacketType, ReasonCode, next_frame},
+    codec::{self, Frame, Original, Packet, PacketType, ReasonCode, next_frame},
 };
 
 use super::{Broker, Effect, Flow, close::Cause, packet_log};
@@ -116,23 +116,36 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(conn) else { return Flow::Gone };
         let Some(key) = connection.session else { return self.first_packet(conn, frame, rest) };
         connection.last_packet_at = self.now;
-        match codec::decode_from_client(connection.version, frame) {
-            Ok(packet) => {
-                packet_log::received(&self.sessions, key, &packet);
-                self.session_packet(conn, key, packet)
-            }
-            Err(error) => self.close(conn, Cause::Faulty(error)),
-        }
+        let version = connection.version;
+        packet_log::received(&self.sessions, key, version, frame);
+        // The frequent ones apart: a `Packet` has room for a CONNECT, and moving it costs more than
+        // decoding them.
+        let handled = match frame.packet_type() {
+            Some(PacketType::Publish) => codec::decode_publish(version, frame).map(|publish| {
+                let original = Original::new(version, frame, &rest[..frame.len]);
+                self.publish(conn, key, &publish, original)
+            }),
+            Some(
+                kind @ (PacketType::PubAck
+                | PacketType::PubRec
+                | PacketType::PubRel
+                | PacketType::PubComp),
+            ) => codec::decode_ack(version, kind, frame).map(|ack| match kind {
+                PacketType::PubAck => self.puback(conn, key, &ack),
+                PacketType::PubRec => self.pubrec(conn, key, &ack),
+                PacketType::PubRel => self.pubrel(conn, key, &ack),
+                _ => self.pubcomp(conn, key, &ack),
+            }),
+            _ => codec::decode_from_client(version, frame)
+                .map(|packet| self.session_packet(conn, key, packet)),
+        };
+        handled.unwrap_or_else(|error| self.close(conn, Cause::Faulty(error)))
     }
 
-    /// Handles one packet of a client whose CONNECT was accepted.
+    /// Handles one packet of a client whose CONNECT was accepted, if it is neither a PUBLISH nor an
+    /// acknowledgement of one.
     fn session_packet(&mut self, conn: ConnId, key: SessionKey, packet: Packet<'_>) -> Flow {
         match packet {
-            Packet::Publish(publish) => self.publish(conn, key, &publish),
-            Packet::PubAck(ack) => self.puback(conn, key, &ack),
-            Packet::PubRec(ack) => self.pubrec(conn, key, &ack),
-            Packet::PubRel(ack) => self.pubrel(conn, key, &ack),
-            Packet::PubComp(ack) => self.pubcomp(conn, key, &ack),
             Packet::Subscribe(subscribe) => self.subscribe(conn, key, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(conn, key, &unsubscribe),
             Packet::PingReq => {
@@ -141,13 +154,7 @@ impl Broker {
             }
             Packet::Auth(auth) => self.authenticate_again(conn, key, &auth),
             Packet::Disconnect(disconnect) => self.client_disconnect(conn, key, &disconnect),
-            Packet::Connect(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => {
-                self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet"))
-            }
+            _ => self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet")),
         }
     }
 }

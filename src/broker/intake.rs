@@ -145,7 +145,7 @@ impl Broker {
             publication.log.origin = Some((self.shard, stamp));
             publication.log.hops = hops;
             publication.log.is_passed_on = chosen_only;
-            let mut matches = std::mem::take(&mut self.matches);
+            let mut matches = self.matches.take().unwrap_or_default();
             if chosen_only {
                 matches.clear();
             } else {
@@ -168,7 +168,7 @@ impl Broker {
                 }
             }
             let waits = self.carry_out(&mut publication, &mut matches, publisher);
-            self.matches = matches;
+            self.matches = Some(matches);
             if let Some(durable) = &mut self.durable
                 && let Some(taken) = durable.intakes.open.get_mut(at)
             {

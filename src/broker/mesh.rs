@@ -526,6 +526,7 @@ mod tests {
             qos: crate::base::QoS::AtMostOnce,
             retain: true,
             expires_at: None,
+            original: None,
         })
     }
 

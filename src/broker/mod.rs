@@ -67,7 +67,7 @@ use self::{
 use crate::{
     auth::scram,
     base::{ConnId, SessionKey, ShardId, Time, home_of, limits},
-    codec::Packet,
+    codec::{Packet, Version},
     config::Policy,
     storage::Target,
     topic::{Index, Matches, Retained},
@@ -167,7 +167,7 @@ pub struct Broker {
     /// Sessions whose walk over retained messages can go on.
     ready_fetches: VecDeque<SessionKey>,
     /// Reused while a publication is routed.
-    matches: Matches,
+    matches: Option<Box<Matches>>,
     /// Reused while a publication is encoded for several subscribers.
     wire_form: WireForm,
     /// Reused while a topic or filter is rewritten.
@@ -220,7 +220,7 @@ impl Broker {
             waiting_acks: Vec::new(),
             paused: Vec::new(),
             ready_fetches: VecDeque::new(),
-            matches: Matches::default(),
+            matches: None,
             wire_form: WireForm::default(),
             rewritten: String::new(),
             tracer,
@@ -417,25 +417,33 @@ impl Broker {
 
     /// Sends a reply to a client's own packet.
     fn reply(&mut self, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
-        let flow = self.append_reply(conn, packet);
+        let cause = match packet {
+            Packet::ConnAck(_) => Cause::ConnAckTooLarge,
+            _ => Cause::ReplyTooLarge,
+        };
+        let flow = self.append_reply(conn, cause, |version, out| packet.encode(version, out));
         if flow == Flow::Continue {
             packet_log::sending(&self.sessions, key, packet);
         }
         flow
     }
 
-    fn append_reply(&mut self, conn: ConnId, packet: &Packet<'_>) -> Flow {
+    /// Appends what `encode` appends, unless it is more than the client takes.
+    fn append_reply(
+        &mut self,
+        conn: ConnId,
+        too_large: Cause,
+        encode: impl FnOnce(Version, &mut Vec<u8>),
+    ) -> Flow {
         let Some(connection) = self.connections.writer(conn) else { return Flow::Gone };
         let before = connection.output.len();
-        packet.encode(connection.version, &mut connection.output);
+        encode(connection.version, &mut connection.output);
         let bytes = connection.output.len() - before;
         connection.reply_bytes += bytes;
         if bytes > connection.packet_bytes_max as usize {
             // MQTT-3.1.2-24, and without its answer the client cannot go on.
             connection.output.truncate(before);
-            let is_connack = matches!(packet, Packet::ConnAck(_));
-            let cause = if is_connack { Cause::ConnAckTooLarge } else { Cause::ReplyTooLarge };
-            return self.close(conn, cause);
+            return self.close(conn, too_large);
         }
         Flow::Continue
     }

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr};
 
 use crate::{
     base::{PacketId, SessionKey},
-    codec::{Ack, Connect, Packet, PacketType, Publish},
+    codec::{Ack, Connect, Frame, Packet, PacketType, Publish, Version, decode_from_client},
     message::Delivery,
 };
 
@@ -39,8 +39,16 @@ pub(super) fn sending_early(peer: SocketAddr, packet: &Packet<'_>) {
     tracing::debug!(target: TARGET, "Sending {kind} to {peer}{}", InBrackets(packet));
 }
 
-pub(super) fn received(sessions: &Sessions, key: SessionKey, packet: &Packet<'_>) {
-    if is_on() {
+/// Says nothing of what cannot be decoded.
+pub(super) fn received(
+    sessions: &Sessions,
+    key: SessionKey,
+    version: Version,
+    frame: &Frame<'_>,
+) {
+    if is_on()
+        && let Ok(packet) = &decode_from_client(version, frame)
+    {
         let client = Name(sessions, key);
         match packet {
             Packet::Subscribe(subscribe) => {
@@ -94,9 +102,15 @@ pub(super) fn sending(sessions: &Sessions, key: SessionKey, packet: &Packet<'_>)
     }
 }
 
-pub(super) fn sending_ack(sessions: &Sessions, key: SessionKey, kind: PacketType, id: PacketId) {
+pub(super) fn sending_ack(sessions: &Sessions, key: SessionKey, kind: PacketType, ack: &Ack<'_>) {
     if is_on() {
-        tracing::debug!(target: TARGET, "Sending {kind} to {} (m{id})", Name(sessions, key));
+        let packet = match kind {
+            PacketType::PubRec => Packet::PubRec(*ack),
+            PacketType::PubRel => Packet::PubRel(*ack),
+            PacketType::PubComp => Packet::PubComp(*ack),
+            _ => Packet::PubAck(*ack),
+        };
+        sending(sessions, key, &packet);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     base::{ClientId, ConnId, PacketId, QoS, SessionKey},
-    codec::{Ack, Packet, PacketType, Properties, Publish, ReasonCode, Version},
+    codec::{Ack, Original, PacketType, Publish, ReasonCode, Version},
     message::{Message, SplitProperties},
     session::{AckError, Durable, Finished, Received},
     storage::{Record, Source},
@@ -32,7 +32,13 @@ pub(super) struct From<'a> {
 
 impl Broker {
     /// Takes over an application message and sees to it that it is acknowledged.
-    pub(super) fn publish(&mut self, conn: ConnId, key: SessionKey, publish: &Publish<'_>) -> Flow {
+    pub(super) fn publish(
+        &mut self,
+        conn: ConnId,
+        key: SessionKey,
+        publish: &Publish<'_>,
+        original: Option<Original<'_>>,
+    ) -> Flow {
         self.counters.publishes_received += 1;
         let split = SplitProperties::new(publish.properties);
         let topic = match self.check_publish(conn, publish, &split) {
@@ -65,6 +71,7 @@ impl Broker {
                 qos: publish.qos,
                 retain: publish.retain,
                 expires_at: None,
+                original: original.filter(|_| split.is_whole()),
             };
             let from =
                 From { source: self.source_of(key, publish), conn: Some(conn), client: None };
@@ -264,9 +271,9 @@ impl Broker {
         mut publication: Lazy<'_>,
         from: From<'_>,
     ) -> (ReasonCode, Waits) {
-        let mut matches = std::mem::take(&mut self.matches);
+        let mut matches = self.matches.take().unwrap_or_default();
         self.match_takers(&publication, Some(key), &mut matches);
-        let Matches { local, shards, shared, .. } = &matches;
+        let Matches { local, shards, shared, .. } = &*matches;
         let has_takers = !local.is_empty() || !shards.is_empty() || !shared.is_empty();
         let mut reason = match has_takers {
             true => ReasonCode::Success,
@@ -282,7 +289,7 @@ impl Broker {
         } else {
             self.take_over_durably(key, &mut publication, &mut matches, from)
         };
-        self.matches = matches;
+        self.matches = Some(matches);
         (reason, waits)
     }
 
@@ -432,14 +439,13 @@ impl Broker {
                 connection.unacknowledged = connection.unacknowledged.saturating_sub(1);
             }
         }
-        let ack = Ack { packet_id, reason, properties: Properties::EMPTY };
-        let packet = match kind {
-            PacketType::PubRec => Packet::PubRec(ack),
-            PacketType::PubRel => Packet::PubRel(ack),
-            PacketType::PubComp => Packet::PubComp(ack),
-            _ => Packet::PubAck(ack),
-        };
-        self.reply(conn, key, &packet);
+        let ack = Ack { reason, ..Ack::success(packet_id) };
+        let flow = self.append_reply(conn, Cause::ReplyTooLarge, |version, out| {
+            ack.encode(version, kind, out);
+        });
+        if flow == Flow::Continue {
+            packet_log::sending_ack(&self.sessions, key, kind, &ack);
+        }
     }
 
     /// Goes on with the session's deliveries after one has moved on.

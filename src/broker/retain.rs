@@ -372,6 +372,7 @@ mod tests {
                 qos: QoS::AtMostOnce,
                 retain: true,
                 expires_at: None,
+                original: None,
             });
             let id = RetainId { shard, stamp: NonZeroU64::new(n).unwrap() };
             broker.store_retained(Stored { publication, id, hold: None });

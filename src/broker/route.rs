@@ -166,7 +166,12 @@ impl Broker {
             }
         }
         self.deliver_local(publication, &matches.local);
-        self.forward(publication, matches.shards, &mut matches.shared, &mut waits);
+        if !matches.shards.is_empty()
+            || !matches.shared.is_empty()
+            || publication.log.origin.is_some()
+        {
+            self.forward(publication, matches.shards, &mut matches.shared, &mut waits);
+        }
         if let Some(id) = publication.retain_id {
             self.retain(publication, id, &mut waits);
         }
@@ -209,10 +214,11 @@ impl Broker {
     }
 
     fn deliver_forwarded(&mut self, publication: &mut Lazy<'_>, forward: &Forward) {
-        let mut matches = std::mem::take(&mut self.matches);
-        matches.clear();
+        let mut matches = self.matches.take().unwrap_or_default();
         if forward.ordinary {
             self.index.matches_local(publication.message.topic, &mut matches);
+        } else {
+            matches.clear();
         }
         sort_by_session(&mut matches.local);
         publication.log.origin = forward.origin;
@@ -248,7 +254,7 @@ impl Broker {
         if let (true, Some(id)) = (forward.keeps, publication.retain_id) {
             self.retain_here(publication, id);
         }
-        self.matches = matches;
+        self.matches = Some(matches);
     }
 
     /// Delivers to the subscribers of this shard. A session with several

@@ -18,6 +18,11 @@ pub struct Ack<'a> {
 }
 
 impl<'a> Ack<'a> {
+    /// One that says no more than that all is well.
+    pub const fn success(packet_id: PacketId) -> Self {
+        Self { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }
+    }
+
     #[inline] // Builds the result in its place; see Publish::decode.
     pub(super) fn decode(
         version: Version,
@@ -26,8 +31,7 @@ impl<'a> Ack<'a> {
     ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
-        let mut ack =
-            Self { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY };
+        let mut ack = Self::success(packet_id);
         // 5.0 may leave out a reason of Success, and an empty property block.
         if version == Version::V5 && !reader.is_empty() {
             ack.reason = ReasonCode(reader.u8()?);
@@ -43,7 +47,7 @@ impl<'a> Ack<'a> {
     }
 
     /// Appends the packet in its shortest form.
-    pub(super) fn encode(&self, version: Version, kind: PacketType, out: &mut Vec<u8>) {
+    pub fn encode(&self, version: Version, kind: PacketType, out: &mut Vec<u8>) {
         let plain = self.reason == ReasonCode::Success && self.properties.is_empty();
         if version < Version::V5 || plain {
             return encode_ack(kind, self.packet_id, out);

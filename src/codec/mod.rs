@@ -27,10 +27,10 @@ pub use connect::{Connect, Will, connect_version, decode_connect};
 pub use disconnect::{Auth, Disconnect};
 pub use error::DecodeError;
 pub use frame::{Frame, PacketType, frame_len, next_frame};
-pub use packet::{Packet, decode, decode_from_client};
+pub use packet::{Packet, decode, decode_ack, decode_from_client, decode_publish};
 pub use properties::{Properties, PropertyBuf};
 pub use property::Property;
-pub use publish::{Publish, encode_publish};
+pub use publish::{Original, Publish, encode_publish};
 pub use reason::ReasonCode;
 pub use suback::{SubAck, UnsubAck};
 pub use subscribe::{

@@ -1,7 +1,7 @@
 //! PUBLISH (section 3.3).
 
 use super::{
-    DecodeError, PacketType, Properties, Version,
+    DecodeError, Frame, PacketType, Properties, Version,
     packet::Sender,
     properties,
     property::id,
@@ -70,6 +70,46 @@ impl<'a> Publish<'a> {
     }
 }
 
+/// The bytes of a received PUBLISH, so that a delivery that says the same need not be put together anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Original<'a> {
+    packet: &'a [u8],
+    is_v5: bool,
+}
+
+impl<'a> Original<'a> {
+    /// Of `packet`, which is all of `frame`; `None` if this codec would not encode its fixed header so.
+    pub fn new(version: Version, frame: &Frame<'_>, packet: &'a [u8]) -> Option<Self> {
+        debug_assert_eq!(packet.len(), frame.len);
+        frame.minimal.then_some(Self { packet, is_v5: version == Version::V5 })
+    }
+
+    /// Whether a PUBLISH in this version has the same fields.
+    pub fn is_of(&self, version: Version) -> bool {
+        self.is_v5 == (version == Version::V5)
+    }
+
+    /// As [`encode_publish`], of a PUBLISH with the same QoS, topic, properties and payload.
+    pub fn encode(
+        &self,
+        version: Version,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let start = out.len();
+        out.extend_from_slice(self.packet);
+        out[start] = first_byte(publish);
+        if publish.qos == QoS::AtMostOnce {
+            return None;
+        }
+        let behind_id = publish.properties.encoded_len(version) + publish.payload.len();
+        let at = out.len() - behind_id - 2;
+        let id = publish.packet_id.map_or(0, PacketId::get);
+        out[at..at + 2].copy_from_slice(&id.to_be_bytes());
+        Some(at)
+    }
+}
+
 /// Appends a PUBLISH. If QoS > 0, returns the offset within `out` of the two
 /// packet identifier bytes, so that a fan-out can encode once, copy and patch.
 ///
@@ -80,8 +120,7 @@ pub fn encode_publish(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>
     let remaining =
         2 + topic.len() + id_len + publish.properties.encoded_len(version) + publish.payload.len();
     out.reserve(HEADER_BYTES_MAX + remaining);
-    let flags = if publish.dup { DUP } else { 0 } | if publish.retain { RETAIN } else { 0 };
-    out.put_u8(PacketType::Publish.first_byte() | publish.qos.bits() << 1 | flags);
+    out.put_u8(first_byte(publish));
     out.put_varint(remaining);
     out.put_field(topic);
     let packet_id_at = (id_len > 0).then_some(out.len());
@@ -91,6 +130,11 @@ pub fn encode_publish(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>
     publish.properties.encode(version, out);
     out.put(publish.payload);
     packet_id_at
+}
+
+fn first_byte(publish: &Publish<'_>) -> u8 {
+    let flags = if publish.dup { DUP } else { 0 } | if publish.retain { RETAIN } else { 0 };
+    PacketType::Publish.first_byte() | publish.qos.bits() << 1 | flags
 }
 
 const DUP: u8 = 0x8;

@@ -636,6 +636,7 @@ mod tests {
             qos,
             retain: false,
             expires_at,
+            original: None,
         };
         let publication = Publication::new(&message);
         Queued { publication, qos, retain: false, identifiers: Identifiers::new(), logged: None }

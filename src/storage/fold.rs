@@ -413,6 +413,7 @@ impl<'a> MessageRecord<'a> {
             qos: self.qos,
             retain: self.retain,
             expires_at: self.expires_at.map(|at| origin.time(at)),
+            original: None,
         }
     }
 

@@ -128,15 +128,24 @@ pub struct Matches {
     /// One member of each shared subscription.
     pub shared: Vec<SharedMatch>,
     walk: Walk,
+    /// What the hits of the walk are for: often the next publication is to the same topic.
+    topic: String,
+    /// [`Index::edition`] that they are of; 0 if they are of none.
+    edition: u64,
 }
 
 impl Matches {
     /// Nobody, for a publication that is not to be matched.
     pub fn clear(&mut self) {
+        self.forget_takers();
+        self.walk.hits.clear();
+        self.edition = 0;
+    }
+
+    fn forget_takers(&mut self) {
         self.local.clear();
         self.shards = ShardSet::EMPTY;
         self.shared.clear();
-        self.walk.hits.clear();
     }
 }
 
@@ -171,6 +180,8 @@ pub struct Index {
     /// The entries whose pattern has a wildcard.
     wildcards: Trie,
     groups: Groups,
+    /// Counts the changes of `entries`: what a topic has found holds until the next one. From 1.
+    edition: u64,
 }
 
 /// What is known about one pattern. Removed when all of it is empty.
@@ -197,6 +208,7 @@ impl Index {
             by_pattern: IdTable::new(),
             wildcards: Trie::new(),
             groups: Groups::new(Strategies::default(), seed),
+            edition: 1,
         }
     }
 
@@ -393,10 +405,17 @@ impl Index {
         }
     }
 
-    /// Empties `out` and fills the hits of its walk.
+    /// Empties `out` and fills the hits of its walk, unless they are those of the topic already.
     fn find_entries(&self, topic: TopicName<'_>, out: &mut Matches) {
-        out.clear();
+        out.forget_takers();
+        if out.edition == self.edition && out.topic == topic.as_str() {
+            return;
+        }
+        out.topic.clear();
+        out.topic.push_str(topic.as_str());
+        out.edition = self.edition;
         let walk = &mut out.walk;
+        walk.hits.clear();
         // A topic holds no wildcard, so it can only find an exact filter here.
         walk.hits.extend(self.entry_of(topic.as_str()));
         if !self.wildcards.is_empty() {
@@ -415,6 +434,7 @@ impl Index {
 
     fn entry_or_insert(&mut self, filter: &TopicFilter) -> u32 {
         self.entry(filter).unwrap_or_else(|| {
+            self.edition += 1;
             let id = self.entries.insert(Entry {
                 filter: filter.clone(),
                 local: Subscribers::Nobody,
@@ -435,6 +455,7 @@ impl Index {
         if !self.entries[id].is_unused() {
             return;
         }
+        self.edition += 1;
         let Entry { filter, .. } = self.entries.remove(id);
         let pattern = filter.pattern();
         self.by_pattern.remove(self.hasher.hash_one(pattern), id);

@@ -123,6 +123,7 @@ impl Model {
             qos,
             retain: false,
             expires_at,
+            original: None,
         });
         let bytes = publication.size() as u64;
         let identifiers = Identifiers::new();
