@@ -24,6 +24,8 @@ pub(super) struct BufferPool {
     memory: *mut u8,
     /// Total of buffers ever lent, modulo 2^16: the kernel's view of the ring's end.
     tail: u16,
+    /// Those from 0 to here take turns.
+    in_use: u16,
 }
 
 impl BufferPool {
@@ -44,13 +46,21 @@ impl BufferPool {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mut pool = Self { memory: memory.cast(), tail: 0 };
+        let mut pool = Self { memory: memory.cast(), tail: 0, in_use: 0 };
         // SAFETY: the address is page aligned and holds room for BUFFERS entries; it stays mapped
         // until the ring is gone (`Ring` drops the pool after it, or leaks it).
         unsafe { ring.submitter().register_buf_ring_with_flags(memory as u64, BUFFERS, GROUP, 0)? };
-        (0..BUFFERS).for_each(|buffer| pool.lend(buffer));
-        pool.publish();
+        pool.lend_more();
         Ok(pool)
+    }
+
+    /// Lends further buffers, if there are any: the kernel ran short. It fills them in the order in which they
+    /// come back, so the fewer take turns, the likelier one is still in the cache.
+    pub(super) fn lend_more(&mut self) {
+        let more = self.in_use..BUFFERS.min(self.in_use + BUFFERS_STEP);
+        self.in_use = more.end;
+        more.for_each(|buffer| self.lend(buffer));
+        self.publish();
     }
 
     /// The buffer that a completion names, with the number of bytes it says are there.
@@ -111,6 +121,9 @@ pub(super) const GROUP: u16 = 0;
 
 /// Buffers of one shard. When all are filled, receives end with ENOBUFS and are armed again.
 pub(super) const BUFFERS: u16 = 512;
+
+/// How many are lent at first, and more each time that they are all filled.
+const BUFFERS_STEP: u16 = 32;
 
 /// Size of one buffer: the most that one completion carries.
 pub(super) const BUFFER_BYTES: u32 = 8 * 1024;

@@ -291,9 +291,11 @@ impl Ring {
                 match result {
                     Ok(_) => Received::End,
                     Err(error) => match error.raw_os_error() {
-                        Some(libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                        Some(libc::ENOBUFS) => {
+                            self.buffers.lend_more();
                             Received::Nothing
                         }
+                        Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => Received::Nothing,
                         _ => Received::Failed(error),
                     },
                 }
