@@ -67,8 +67,9 @@ pub struct Session {
     pub drops: u32,
 }
 
-/// There are millions that have been away for long: what few of them need is boxed.
-const _: () = assert!(size_of::<Session>() == 160);
+/// There are millions that have been away for long: what few of them need is boxed. The allocator's next
+/// size is 192.
+const _: () = assert!(size_of::<Session>() <= 160);
 
 impl Session {
     /// A session without any state.

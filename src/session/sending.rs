@@ -12,8 +12,8 @@ use crate::{
     storage::{DeliveryNumber, Hold, Slot},
 };
 
-/// An [`Outbox`], which is there from the first delivery on until the connection ends with none left.
-/// What has no meaning without deliveries brings it about to no effect.
+/// An [`Outbox`] that is there from the first delivery on until the connection ends with none left.
+/// Looked at before, it is an empty one; changed, it is made.
 #[derive(Debug)]
 pub struct Sending(State);
 
