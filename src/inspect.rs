@@ -206,7 +206,7 @@ fn session_json(shard: usize, session: &RecoveredSession) -> Value {
         "online": session.detached_at.is_none(),
         "offline_since": session.detached_at.map(utc),
         "expiry_secs": session.expiry_secs,
-        "user_name": session.user_name,
+        "user_name": session.user_name.as_deref(),
         "has_will": session.will.is_some(),
         "subscriptions": subscriptions.map(|(filter, options)| json!({
             "filter": filter.as_str(),

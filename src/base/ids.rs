@@ -3,10 +3,9 @@
 use std::{
     fmt,
     num::{NonZeroU16, NonZeroU64},
-    sync::Arc,
 };
 
-use super::limits::SHARDS_MAX;
+use super::{Text, limits::SHARDS_MAX};
 
 /// One shard of the broker: one executor, one ring, one copy of the index.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -180,7 +179,7 @@ impl fmt::Display for PacketId {
 
 /// Client Identifier; cheap to clone and to send to another shard.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(Arc<str>);
+pub struct ClientId(Text);
 
 impl ClientId {
     /// The identifier as the client sent it or as the server assigned it.
@@ -190,19 +189,19 @@ impl ClientId {
 
     /// Its text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl std::borrow::Borrow<str> for ClientId {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl fmt::Display for ClientId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 

@@ -6,9 +6,11 @@ mod ids;
 pub mod limits;
 mod placement;
 mod qos;
+mod text;
 mod time;
 
 pub use ids::{ClientId, ConnId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
 pub use placement::home_of;
 pub use qos::QoS;
+pub use text::Text;
 pub use time::{Time, TimeOrigin, WallTime};

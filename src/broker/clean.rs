@@ -238,6 +238,6 @@ impl Broker {
     }
 
     fn key_of(&self, number: SessionNumber) -> Option<SessionKey> {
-        self.durable.as_ref()?.by_number.get(&number).copied()
+        self.sessions.find_logged(number)
     }
 }

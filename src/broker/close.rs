@@ -279,9 +279,7 @@ impl Broker {
         }
         session.expires_at = (session.expiry_secs < u32::MAX)
             .then(|| self.now.plus_secs(u64::from(session.expiry_secs)));
-        if session.durable.is_some() {
-            session.outbox.park();
-        }
+        session.outbox.disconnected(session.durable.is_some());
         let will_at = session.will.as_ref().and_then(|will| will.due_at);
         self.log_detached(key);
         // After a take-over the new connection speaks for the session.

@@ -15,7 +15,7 @@ use crate::{
     base::{ClientId, ConnId, SessionKey, Time, TimeOrigin, limits::LOG_PENDING_BYTES_MAX},
     config::Durability,
     message::Message,
-    storage::{Batch, Hold, Log, LogState, MessageRecord, Position, Record, SessionNumber},
+    storage::{Batch, Hold, Log, LogState, MessageRecord, Position, Record},
     topic::TopicName,
 };
 
@@ -33,7 +33,6 @@ pub(super) struct Durable {
     pub(super) log: Log,
     pub(super) origin: TimeOrigin,
     pub(super) next_session: u64,
-    pub(super) by_number: HashMap<SessionNumber, SessionKey, RandomState>,
     /// Clients whose sessions have ended, and how many records are to be on disk before it is so for good.
     pub(super) ended: HashMap<ClientId, u64, RandomState>,
     /// Sessions with deliveries that wait for a commit.
@@ -85,7 +84,6 @@ impl Durable {
             log,
             origin,
             next_session: 1,
-            by_number: HashMap::default(),
             ended: HashMap::default(),
             held: VecDeque::new(),
             intakes: Intakes::default(),

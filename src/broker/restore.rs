@@ -4,7 +4,7 @@
 use crate::{
     base::{RetainId, SessionKey, Time, TimeOrigin, limits},
     message::Publication,
-    session::{Durable as DurableSession, Outbox, Session, Will},
+    session::{Durable as DurableSession, Sending, Session, Will},
     storage::{DeliveryNumber, Log, LogSetup, RecoveredIntake, RecoveredSession, RecoveredShard},
     topic::{FilterKind, Marks, Member, SharedMatch, SubscriptionOptions, TopicFilter},
 };
@@ -78,17 +78,16 @@ impl Broker {
         let Some(durable) = &mut self.durable else { return };
         let origin = durable.origin;
         let key = self.sessions.insert(Session::new(found.client.clone()));
-        durable.by_number.insert(found.number, key);
         durable.next_session = durable.next_session.max(found.number.0 + 1);
+        self.sessions.enter_log(key, DurableSession { number: found.number, hold: found.hold });
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.durable = Some(DurableSession { number: found.number, hold: found.hold });
         session.user_name = found.user_name;
         session.is_proven = found.is_proven;
         session.expiry_secs = found.expiry_secs;
         for id in found.received {
             session.inbox.note_logged(id);
         }
-        session.outbox = Outbox::recovered(found.first, sent, found.deliveries);
+        session.outbox = Sending::recovered(found.first, sent, found.deliveries);
         // A connection at the time of the crash has ended with it, as far as anybody can tell now.
         let lost_at = found.detached_at.unwrap_or(origin.wall(self.now));
         session.expires_at = (found.expiry_secs < u32::MAX).then(|| {
@@ -150,8 +149,7 @@ impl Broker {
     ) {
         self.retained_bytes += publication.size() as u64;
         self.note_retained_expiry(publication.expires_at());
-        let stored = Stored { publication: publication.clone(), id, hold: Some(hold) };
-        self.retained.set(publication.message().topic, stored);
+        self.retained.set(Stored { publication, id, hold: Some(hold) });
     }
 
     fn restore_intake(&mut self, found: RecoveredIntake) {

@@ -9,7 +9,7 @@ use crate::{
     config::RetainedTtl,
     message::{Message, Publication},
     storage::{Hold, PublicationRecord, Record},
-    topic::{FilterKind, TopicName},
+    topic::{FilterKind, OfTopic, TopicName},
 };
 
 use super::{
@@ -27,6 +27,15 @@ pub(super) struct Stored {
     pub(super) id: RetainId,
     /// What it keeps of its home's log.
     pub(super) hold: Option<Hold>,
+}
+
+/// Together with the message itself it is there a million times.
+const _: () = assert!(size_of::<Stored>() == 40);
+
+impl OfTopic for Stored {
+    fn topic(&self) -> &str {
+        self.publication.message().topic.as_str()
+    }
 }
 
 impl Broker {
@@ -173,7 +182,7 @@ impl Broker {
             }
             self.retained_bytes += publication.size() as u64;
             self.note_retained_expiry(publication.expires_at());
-            self.retained.set(topic, stored)
+            self.retained.set(stored)
         };
         if let Some(old) = replaced {
             self.retained_bytes -= old.publication.size() as u64;
@@ -198,14 +207,14 @@ impl Broker {
     pub(super) fn continue_fetch(&mut self, key: SessionKey) {
         let committed = self.committed();
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.fetches.is_scheduled = false;
+        session.is_fetch_scheduled = false;
         let Some(connection) = session.conn.and_then(|conn| self.connections.get(conn)) else {
             return;
         };
         let is_busy =
             connection.backlog() >= limits::RETAINED_OUTPUT_BYTES || session.outbox.queue_len() > 0;
         let has_started = self.peers.index_applied(session.fetches.starts_at())
-            && session.fetches.commit <= committed;
+            && session.fetches.commit() <= committed;
         let Some(fetch) = session.fetches.front() else { return };
         if is_busy || fetch.awaited.is_some() || !has_started {
             return;
@@ -235,7 +244,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let may_go_on = session.conn.is_some()
             && self.peers.index_applied(session.fetches.starts_at())
-            && session.fetches.commit <= committed;
+            && session.fetches.commit() <= committed;
         let Some(fetch) = session.fetches.front() else { return };
         // Another walk by now, or none: the filter was unsubscribed, or the client came anew.
         if fetch.awaited != Some(tag) {
@@ -285,9 +294,9 @@ impl Broker {
     pub(super) fn schedule_fetch(&mut self, key: SessionKey) {
         if let Some(session) = self.sessions.get_mut(key)
             && !session.fetches.is_empty()
-            && !session.fetches.is_scheduled
+            && !session.is_fetch_scheduled
         {
-            session.fetches.is_scheduled = true;
+            session.is_fetch_scheduled = true;
             self.ready_fetches.push_back(key);
         }
     }

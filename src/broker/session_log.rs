@@ -23,8 +23,7 @@ impl Broker {
         if is_new && session.expiry_secs > 0 {
             let number = SessionNumber(durable.next_session);
             durable.next_session += 1;
-            durable.by_number.insert(number, key);
-            session.durable = Some(Durable { number, hold: NOWHERE });
+            self.sessions.enter_log(key, Durable { number, hold: NOWHERE });
         } else if let Some(Durable { number, .. }) = session.durable {
             let record = Record::Attached(Attached {
                 session: number,
@@ -116,7 +115,6 @@ impl Broker {
     pub(super) fn log_ended(&mut self, session: &Session) {
         let Some(Durable { number, hold }) = session.durable else { return };
         let Some(durable) = &mut self.durable else { return };
-        durable.by_number.remove(&number);
         durable.log.release(hold);
         for hold in session.outbox.holds() {
             durable.log.release(hold);

@@ -1,12 +1,12 @@
-//! The sessions of one shard: by key and by Client Identifier.
-
-use std::collections::HashMap;
+//! The sessions of one shard: by key, by Client Identifier, and by what the log calls them.
 
 use ahash::RandomState;
 
 use crate::{
-    base::{ClientId, SessionKey},
-    session::Session,
+    base::SessionKey,
+    session::{Durable, Session},
+    storage::SessionNumber,
+    topic::IdTable,
 };
 
 /// Sessions whose home is this shard.
@@ -14,7 +14,11 @@ use crate::{
 pub(super) struct Sessions {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    by_client: HashMap<ClientId, SessionKey, RandomState>,
+    /// Slots by the hash of the Client Identifier, which the session has.
+    by_client: IdTable,
+    /// Slots by the hash of the number, which the session has, of those that are in the log.
+    by_number: IdTable,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
@@ -25,15 +29,25 @@ struct Slot {
 
 impl Sessions {
     pub(super) fn new(hasher: RandomState) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), by_client: HashMap::with_hasher(hasher) }
+        let (by_client, by_number) = (IdTable::new(), IdTable::new());
+        Self { slots: Vec::new(), free: Vec::new(), by_client, by_number, hasher }
     }
 
     pub(super) fn find(&self, client: &str) -> Option<SessionKey> {
-        self.by_client.get(client).copied()
+        let is_client = |session: &Session| session.client.as_str() == client;
+        self.find_in(&self.by_client, self.hasher.hash_one(client), is_client)
+    }
+
+    /// The session that the log knows by this number.
+    pub(super) fn find_logged(&self, number: SessionNumber) -> Option<SessionKey> {
+        let is_number =
+            |session: &Session| session.durable.is_some_and(|durable| durable.number == number);
+        self.find_in(&self.by_number, self.hasher.hash_one(number.0), is_number)
     }
 
     pub(super) fn insert(&mut self, session: Session) -> SessionKey {
-        let client = session.client.clone();
+        debug_assert!(self.find(session.client.as_str()).is_none(), "one session a client");
+        let hash = self.hasher.hash_one(session.client.as_str());
         let session = Some(Box::new(session));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, session: None });
@@ -42,9 +56,16 @@ impl Sessions {
         let entry = &mut self.slots[slot as usize];
         entry.session = session;
         let key = SessionKey { slot, generation: entry.generation };
-        let replaced = self.by_client.insert(client, key);
-        debug_assert!(replaced.is_none(), "one session a client");
+        self.by_client.insert(hash, slot);
         key
+    }
+
+    /// Notes how the log knows a session that it did not know.
+    pub(super) fn enter_log(&mut self, key: SessionKey, durable: Durable) {
+        if let Some(session) = self.get_mut(key) {
+            session.durable = Some(durable);
+            self.by_number.insert(self.hasher.hash_one(durable.number.0), key.slot);
+        }
     }
 
     pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
@@ -62,11 +83,25 @@ impl Sessions {
         let session = slot.session.take_if(|_| slot.generation == key.generation)?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.slot);
-        self.by_client.remove(&session.client);
+        self.by_client.remove(self.hasher.hash_one(session.client.as_str()), key.slot);
+        if let Some(Durable { number, .. }) = session.durable {
+            self.by_number.remove(self.hasher.hash_one(number.0), key.slot);
+        }
         Some(session)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_client.len()
+        self.slots.len() - self.free.len()
+    }
+
+    fn find_in(
+        &self,
+        table: &IdTable,
+        hash: u64,
+        is_it: impl Fn(&Session) -> bool,
+    ) -> Option<SessionKey> {
+        let session = |slot: u32| self.slots[slot as usize].session.as_deref();
+        let slot = table.find(hash, |slot| session(slot).is_some_and(&is_it))?;
+        Some(SessionKey { slot, generation: self.slots[slot as usize].generation })
     }
 }

@@ -134,12 +134,12 @@ impl Broker {
         let stamp = self.peers.index_stamp();
         let commit = self.commit_for(key);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.fetches.commit = commit;
             // They start with SUBACK, but live messages may pass before that.
             for mut fetch in fetches {
                 fetch.starts_at = stamp;
                 session.fetches.add(fetch);
             }
+            session.fetches.wait_for_commit(commit);
             session.fetches.hold_requests(stamp);
         }
         reasons
@@ -233,7 +233,7 @@ impl Broker {
                 Answer::Retained => {}
             }
             // At once for the first of many answers, the rest in turns of their own.
-            if !self.sessions.get(key).is_some_and(|session| session.fetches.is_scheduled) {
+            if !self.sessions.get(key).is_some_and(|session| session.is_fetch_scheduled) {
                 self.continue_fetch(key);
             }
         }

@@ -76,14 +76,12 @@ impl Fetch {
 #[derive(Debug, Default)]
 pub struct Fetches {
     walks: Option<Box<Walks>>,
-    /// Whether the session is listed among those whose walk can go on.
-    pub is_scheduled: bool,
-    /// How many records of the log are to be on disk before any walk starts: SUBACK comes before.
-    pub commit: u64,
 }
 
 #[derive(Debug, Default)]
 struct Walks {
+    /// How many records of the log are to be on disk before any walk starts: SUBACK comes before.
+    commit: u64,
     /// By number, which grows with each that is added.
     by_number: BTreeMap<u64, Fetch>,
     numbers: HashMap<TopicFilter, u64, RandomState>,
@@ -157,6 +155,18 @@ impl Fetches {
             walks.take(number);
         }
         self.forget_if_over();
+    }
+
+    /// Has all walks wait until so many records of the log are on disk.
+    pub fn wait_for_commit(&mut self, commit: u64) {
+        if let Some(walks) = &mut self.walks {
+            walks.commit = commit;
+        }
+    }
+
+    /// How many records of the log are to be on disk before any walk starts.
+    pub fn commit(&self) -> u64 {
+        self.walks.as_ref().map_or(0, |walks| walks.commit)
     }
 
     /// Has all requests wait for an index change: of what comes live, the other shards know then.

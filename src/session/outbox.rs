@@ -168,6 +168,34 @@ enum Waiting {
 }
 
 impl Outbox {
+    /// One for all that have nothing to look at.
+    pub(super) const EMPTY: &Self = &Self {
+        window: VecDeque::new(),
+        first: 0,
+        in_flight: 0,
+        sent: 0,
+        unacknowledged: 0,
+        queue: VecDeque::new(),
+        queue_bytes: 0,
+        queue_qos0: 0,
+        parked: Parked::EMPTY,
+    };
+
+    /// Without any delivery, `next` being the number of the first. `is_parked`: as [`park`](Self::park)
+    /// leaves it.
+    pub(super) fn at_rest(next: DeliveryNumber, is_parked: bool) -> Self {
+        let mut outbox = Self { first: next.0, ..Self::default() };
+        if is_parked {
+            outbox.park();
+        }
+        outbox
+    }
+
+    /// Whether nothing is in flight and nothing waits, so that no more than a number has to be kept.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.window.is_empty() && self.queue_len() == 0 && !self.parked.is_reading()
+    }
+
     /// What a restart has found: see [`Parked::recovered`].
     pub fn recovered(
         first: DeliveryNumber,

@@ -26,6 +26,8 @@ struct Lot {
 }
 
 impl Parked {
+    pub(super) const EMPTY: Self = Self(None);
+
     /// What a restart has found. `sent`: those before this number may have been sent.
     pub(super) fn recovered(sent: DeliveryNumber, slots: VecDeque<Slot>) -> Self {
         let lot = Lot { slots, sent: sent.0, is_offline: true, ..Lot::default() };

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Boot, Delivery, DeliveryNumber, Hold, SessionNumber, Slot, Source};
 use crate::{
-    base::{ClientId, PacketId, ShardId, WallTime},
+    base::{ClientId, PacketId, ShardId, Text, WallTime},
     message::Publication,
     topic::{SubscriptionOptions, TopicFilter},
 };
@@ -56,7 +56,7 @@ pub struct RecoveredSession {
     /// Whose it is.
     pub client: ClientId,
     /// User Name of its last connection.
-    pub user_name: Option<Box<str>>,
+    pub user_name: Option<Text>,
     /// Whether that connection had proven to be this user.
     pub is_proven: bool,
     /// Session Expiry Interval in seconds.

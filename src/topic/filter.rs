@@ -1,20 +1,13 @@
 //! Topic filters: what a client subscribes to (MQTT 5.0 sections 4.7 and 4.8.2).
 
-use std::{hash, sync::Arc};
-
 use super::TopicName;
-use crate::base::limits::TOPIC_LEVELS_MAX;
+use crate::base::{Text, limits::TOPIC_LEVELS_MAX};
 
 /// A valid Topic Filter as the client wrote it, a prefix such as `$share/NAME/`
-/// included. Cheap to clone and to send to another shard.
-#[derive(Clone, Debug)]
-pub struct TopicFilter {
-    text: Arc<str>,
-    /// Where the filter proper starts: behind the prefix, if there is one.
-    start: u32,
-    kind: FilterKind,
-    wildcard: bool,
-}
+/// included. Cheap to clone and to send to another shard. No more is kept than
+/// its text, which says all about it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct TopicFilter(Text);
 
 /// What a filter's prefix asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +60,7 @@ impl FilterError {
 impl FilterKind {
     /// The kind of a text, if that is a Topic Filter. Allocates nothing.
     pub(super) fn of(text: &str) -> Result<Self, FilterError> {
-        check(text).map(|(kind, _, _)| kind)
+        check(text)
     }
 
     /// What the first level of a text asks for where a filter starts with it.
@@ -85,8 +78,8 @@ impl FilterKind {
 impl TopicFilter {
     /// Checks a text that is UTF-8 and at most 65,535 bytes already.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        let (kind, start, wildcard) = check(text)?;
-        Ok(Self { text: text.into(), start: start as u32, kind, wildcard })
+        check(text)?;
+        Ok(Self(text.into()))
     }
 
     /// Whether a text would be one. Allocates nothing.
@@ -96,23 +89,39 @@ impl TopicFilter {
 
     /// The filter as the client wrote it.
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.0.as_str()
     }
 
     /// The part that topics are matched against.
     pub fn pattern(&self) -> &str {
-        &self.text[self.start as usize..]
+        &self.as_str()[self.start()..]
+    }
+
+    /// Whether that part is this text.
+    pub(super) fn has_pattern(&self, pattern: &str) -> bool {
+        self.0.as_bytes()[self.start()..] == *pattern.as_bytes()
     }
 
     /// What its prefix asks for.
-    pub const fn kind(&self) -> FilterKind {
-        self.kind
+    pub fn kind(&self) -> FilterKind {
+        match self.0.as_bytes() {
+            [b'$', ..] => FilterKind::of_prefix(self.as_str()),
+            _ => FilterKind::Plain,
+        }
+    }
+
+    /// Where the filter proper starts: behind the prefix, if there is one.
+    fn start(&self) -> usize {
+        match self.0.as_bytes() {
+            [b'$', ..] => read_prefix(self.as_str()).map_or(0, |(_, start)| start),
+            _ => 0,
+        }
     }
 
     /// The share name, if this is a shared subscription; `$queue` is its own.
     pub fn share_name(&self) -> Option<&str> {
-        match self.kind {
-            FilterKind::Shared => Some(&self.text[SHARE_PREFIX.len()..self.start as usize - 1]),
+        match self.kind() {
+            FilterKind::Shared => Some(&self.as_str()[SHARE_PREFIX.len()..self.start() - 1]),
             FilterKind::Queue => Some(QUEUE),
             FilterKind::Plain | FilterKind::Exclusive | FilterKind::Request => None,
         }
@@ -121,12 +130,12 @@ impl TopicFilter {
     /// A copy whose text is its own: no other shard touches its reference
     /// count, so that cloning it for each publication costs no shared cache line.
     pub(super) fn unshared(&self) -> Self {
-        Self { text: (*self.text).into(), ..*self }
+        Self(self.as_str().into())
     }
 
     /// Whether the filter proper holds `+` or `#`.
     pub fn has_wildcard(&self) -> bool {
-        self.wildcard
+        self.0.as_bytes()[self.start()..].iter().any(|byte| matches!(byte, b'+' | b'#'))
     }
 
     /// Whether a message published to `topic` is meant by this filter.
@@ -148,35 +157,20 @@ impl TopicFilter {
     }
 }
 
-impl PartialEq for TopicFilter {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for TopicFilter {}
-
-impl hash::Hash for TopicFilter {
-    fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
-    }
-}
-
 impl std::fmt::Display for TopicFilter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
+        self.0.fmt(f)
     }
 }
 
-/// What the prefix of a filter asks for, where the filter proper starts, and whether a level of it is a
-/// wildcard.
-fn check(text: &str) -> Result<(FilterKind, usize, bool), FilterError> {
+/// What the prefix of a filter asks for.
+fn check(text: &str) -> Result<FilterKind, FilterError> {
     if text.is_empty() {
         return Err(FilterError::Empty);
     }
     let (kind, start) = read_prefix(text)?;
-    let wildcard = check_levels(&text[start..])?;
-    Ok((kind, start, wildcard))
+    check_levels(&text[start..])?;
+    Ok(kind)
 }
 
 /// What the prefix asks for, and where the filter proper starts.
@@ -211,16 +205,14 @@ fn share_name_len(rest: &str) -> Result<usize, FilterError> {
     }
 }
 
-/// Checks each level; tells whether one is a wildcard.
-fn check_levels(pattern: &str) -> Result<bool, FilterError> {
-    let mut wildcard = false;
+fn check_levels(pattern: &str) -> Result<(), FilterError> {
     let mut levels = pattern.split('/');
     let mut count = 0;
     while let Some(level) = levels.next() {
         count += 1;
         match level {
-            "+" => wildcard = true,
-            "#" if levels.next().is_none() => wildcard = true,
+            "+" => {}
+            "#" if levels.next().is_none() => {}
             "#" => return Err(FilterError::MisplacedWildcard),
             _ if level.contains(['+', '#']) => return Err(FilterError::MisplacedWildcard),
             _ if level.contains('\0') => return Err(FilterError::Null),
@@ -230,7 +222,7 @@ fn check_levels(pattern: &str) -> Result<bool, FilterError> {
     if count > TOPIC_LEVELS_MAX {
         return Err(FilterError::TooDeep);
     }
-    Ok(wildcard)
+    Ok(())
 }
 
 const SHARE_PREFIX: &str = "$share/";

@@ -8,10 +8,10 @@ use ahash::RandomState;
 
 use super::{
     FilterKind, Strategies, Strategy, TopicFilter, TopicName,
+    audience::Audience,
     mix::mix,
     share::Groups,
     slab::{NIL, Slab},
-    subscribers::Subscribers,
     table::{self, IdTable},
     trie::{Trie, Walk},
 };
@@ -188,15 +188,12 @@ pub struct Index {
 struct Entry {
     /// The filter that brought the pattern; its share name means nothing here.
     filter: TopicFilter,
-    local: Subscribers,
-    /// Shared subscriptions with this pattern: head of a list in [`Groups`].
-    groups: u32,
-    /// Other shards with subscribers.
-    shards: ShardSet,
+    audience: Audience,
 }
 
-/// The largest part of what an exact subscription costs; free slots add nothing.
-const _: () = assert!(size_of::<super::slab::Slot<Entry>>() == 64);
+/// There is one for each filter on every shard: an exact one costs no more than this, its text, which all
+/// share, and a place in the table. Free slots add nothing.
+const _: () = assert!(size_of::<super::slab::Slot<Entry>>() == 24);
 
 impl Index {
     /// An empty index. The seed keys its hashes: secret in production, so that
@@ -241,14 +238,14 @@ impl Index {
         let marks = options.marks.with_exclusive(is_exclusive(filter));
         let options = SubscriptionOptions { marks, ..options };
         let entry = self.entry_or_insert(filter);
-        self.entries[entry].local.insert(LocalMatch { session, options }, &self.hasher)
+        self.entries[entry].audience.insert(LocalMatch { session, options }, &self.hasher)
     }
 
     /// Ends an ordinary subscription of a session on this shard.
     pub fn unsubscribe(&mut self, filter: &TopicFilter, session: SessionKey) -> Removed {
         let Some(entry) = self.entry(filter) else { return Removed::Absent };
         let key = (session, is_exclusive(filter));
-        let removed = self.entries[entry].local.remove(key, &self.hasher);
+        let removed = self.entries[entry].audience.remove(key, &self.hasher);
         self.release(entry);
         removed
     }
@@ -261,19 +258,19 @@ impl Index {
     ) -> Option<SubscriptionOptions> {
         let entry = self.entry(filter)?;
         let key = (session, is_exclusive(filter));
-        self.entries[entry].local.find(key, &self.hasher).map(|found| found.options)
+        self.entries[entry].audience.find(key, &self.hasher).map(|found| found.options)
     }
 
     /// Notes that another shard has ordinary subscribers of this filter.
     pub fn add_shard(&mut self, filter: &TopicFilter, shard: ShardId) {
         let entry = self.entry_or_insert(filter);
-        self.entries[entry].shards.insert(shard);
+        self.entries[entry].audience.set_shard(shard, true);
     }
 
     /// Notes that another shard has no more ordinary subscribers of this filter.
     pub fn remove_shard(&mut self, filter: &TopicFilter, shard: ShardId) {
         let Some(entry) = self.entry(filter) else { return };
-        self.entries[entry].shards.remove(shard);
+        self.entries[entry].audience.set_shard(shard, false);
         self.release(entry);
     }
 
@@ -290,7 +287,7 @@ impl Index {
         debug_assert!(filter.share_name().is_some(), "ordinary subscriptions are not shared");
         let group = self.groups.find(filter, &self.hasher).unwrap_or_else(|| {
             let entry = self.entry_or_insert(filter);
-            let head = &mut self.entries[entry].groups;
+            let head = self.entries[entry].audience.groups_mut();
             self.groups.insert(filter, entry, head, &self.hasher)
         });
         self.groups.join(group, member, identity, options, online, &self.hasher)
@@ -302,7 +299,8 @@ impl Index {
         let left = self.groups.leave(group, member, &self.hasher);
         if self.groups.is_empty(group) {
             let entry = self.groups.entry(group);
-            self.groups.remove(group, &mut self.entries[entry].groups);
+            self.groups.remove(group, self.entries[entry].audience.groups_mut());
+            self.entries[entry].audience.settle();
             self.release(entry);
         }
         left
@@ -387,11 +385,11 @@ impl Index {
             _ => 0,
         };
         for &id in &out.walk.hits {
-            let entry = &self.entries[id];
-            out.local.extend_from_slice(entry.local.as_slice());
-            out.shards = out.shards.union(entry.shards);
-            if entry.groups != NIL {
-                self.groups.pick_all(entry.groups, hash_for, &mut out.shared);
+            let audience = &self.entries[id].audience;
+            out.local.extend_from_slice(audience.local());
+            out.shards = out.shards.union(audience.shards());
+            if audience.groups() != NIL {
+                self.groups.pick_all(audience.groups(), hash_for, &mut out.shared);
             }
         }
     }
@@ -401,7 +399,7 @@ impl Index {
     pub fn matches_local(&self, topic: TopicName<'_>, out: &mut Matches) {
         self.find_entries(topic, out);
         for &id in &out.walk.hits {
-            out.local.extend_from_slice(self.entries[id].local.as_slice());
+            out.local.extend_from_slice(self.entries[id].audience.local());
         }
     }
 
@@ -428,19 +426,15 @@ impl Index {
     }
 
     fn entry_of(&self, pattern: &str) -> Option<u32> {
-        let is_pattern = |id: u32| self.entries[id].filter.pattern() == pattern;
+        let is_pattern = |id: u32| self.entries[id].filter.has_pattern(pattern);
         self.by_pattern.find(self.hasher.hash_one(pattern), is_pattern)
     }
 
     fn entry_or_insert(&mut self, filter: &TopicFilter) -> u32 {
         self.entry(filter).unwrap_or_else(|| {
             self.edition += 1;
-            let id = self.entries.insert(Entry {
-                filter: filter.clone(),
-                local: Subscribers::Nobody,
-                groups: NIL,
-                shards: ShardSet::EMPTY,
-            });
+            let id =
+                self.entries.insert(Entry { filter: filter.clone(), audience: Audience::Nobody });
             let pattern = filter.pattern();
             self.by_pattern.insert(self.hasher.hash_one(pattern), id);
             if filter.has_wildcard() {
@@ -452,7 +446,7 @@ impl Index {
 
     /// Removes an entry if nobody is behind it.
     fn release(&mut self, id: u32) {
-        if !self.entries[id].is_unused() {
+        if !self.entries[id].audience.is_nobody() {
             return;
         }
         self.edition += 1;
@@ -467,12 +461,6 @@ impl Index {
 
 fn is_exclusive(filter: &TopicFilter) -> bool {
     filter.kind() == FilterKind::Exclusive
-}
-
-impl Entry {
-    const fn is_unused(&self) -> bool {
-        matches!(self.local, Subscribers::Nobody) && self.groups == NIL && self.shards.is_empty()
-    }
 }
 
 #[cfg(test)]

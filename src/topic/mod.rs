@@ -2,8 +2,10 @@
 //!
 //! Pure data structures of one shard; no packets, no sessions.
 
+mod audience;
 mod filter;
 mod index;
+mod level;
 mod loads;
 mod mix;
 mod name;
@@ -26,6 +28,7 @@ pub use index::{
     Subscription, SubscriptionOptions,
 };
 pub use name::{TopicError, TopicName};
-pub use retained::{Cursor, Retained};
+pub use retained::{Cursor, OfTopic, Retained};
 pub use rewrite::{ClientNames, RewriteError, RewriteRule, RewriteScope, RuleError, rewrite};
 pub use strategy::{Strategies, Strategy};
+pub(crate) use table::IdTable;

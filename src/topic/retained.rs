@@ -19,15 +19,16 @@ use super::{
 /// Retained messages (or what stands for them) of one shard.
 pub struct Retained<V> {
     hasher: RandomState,
-    messages: Slab<Message<V>>,
+    messages: Slab<V>,
     by_topic: IdTable,
     /// All messages in the byte order of their topics.
     order: Order,
 }
 
-struct Message<V> {
-    topic: Box<str>,
-    value: V,
+/// What is kept for a topic. It has the topic itself, which so is there once.
+pub trait OfTopic {
+    /// Its topic, which stays the same while it is kept.
+    fn topic(&self) -> &str;
 }
 
 /// Where the next page of a filter starts: at this text or the first topic
@@ -36,7 +37,7 @@ struct Message<V> {
 #[derive(Clone, Debug)]
 pub struct Cursor(Box<str>);
 
-impl<V> Retained<V> {
+impl<V: OfTopic> Retained<V> {
     /// An empty store. The seed keys its hash, see [`super::Index::new`].
     pub fn new(seed: u64) -> Self {
         Self {
@@ -57,14 +58,15 @@ impl<V> Retained<V> {
         self.len() == 0
     }
 
-    /// Sets the value of a topic; gives back the one that it replaces.
-    pub fn set(&mut self, topic: TopicName<'_>, value: V) -> Option<V> {
-        if let Some(id) = self.find(topic) {
-            return Some(std::mem::replace(&mut self.messages[id].value, value));
+    /// Sets the value of its topic; gives back the one that it replaces.
+    pub fn set(&mut self, value: V) -> Option<V> {
+        let topic = value.topic();
+        if let Some(id) = self.find(TopicName::trusted(topic)) {
+            return Some(std::mem::replace(&mut self.messages[id], value));
         }
-        let place = self.seek(topic.as_str());
-        let id = self.messages.insert(Message { topic: topic.as_str().into(), value });
-        self.by_topic.insert(self.hasher.hash_one(topic.as_str()), id);
+        let (place, hash) = (self.seek(topic), self.hasher.hash_one(topic));
+        let id = self.messages.insert(value);
+        self.by_topic.insert(hash, id);
         self.order.insert(place, id);
         None
     }
@@ -74,17 +76,17 @@ impl<V> Retained<V> {
         let id = self.find(topic)?;
         self.by_topic.remove(self.hasher.hash_one(topic.as_str()), id);
         self.order.remove(self.seek(topic.as_str()));
-        Some(self.messages.remove(id).value)
+        Some(self.messages.remove(id))
     }
 
     /// The value of a topic.
     pub fn get(&self, topic: TopicName<'_>) -> Option<&V> {
-        self.find(topic).map(|id| &self.messages[id].value)
+        self.find(topic).map(|id| &self.messages[id])
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, topic: TopicName<'_>) -> Option<&mut V> {
-        self.find(topic).map(|id| &mut self.messages[id].value)
+        self.find(topic).map(|id| &mut self.messages[id])
     }
 
     /// One page of the values whose topics match `filter`, in byte order of the
@@ -113,7 +115,8 @@ impl<V> Retained<V> {
             None => self.seek(literal_head(pattern).0),
         };
         for _ in 0..visits_max.max(1) {
-            let Message { topic, value } = &self.messages[self.order.get(place)?];
+            let value = &self.messages[self.order.get(place)?];
+            let topic = value.topic();
             let verdict = judge(pattern, topic, &mut target);
             place = match verdict {
                 Verdict::Match | Verdict::Next => self.order.next(place),
@@ -125,7 +128,7 @@ impl<V> Retained<V> {
             }
         }
         let next = self.order.get(place)?;
-        Some(Cursor(self.messages[next].topic.clone()))
+        Some(Cursor(self.messages[next].topic().into()))
     }
 
     /// One page of all values, those of topics that start with `$` included: at most `visits_max`
@@ -139,28 +142,28 @@ impl<V> Retained<V> {
     ) -> Option<Cursor> {
         let mut place = self.seek(after.map_or("", |Cursor(text)| text));
         for _ in 0..visits_max.max(1) {
-            visit(&self.messages[self.order.get(place)?].value);
+            visit(&self.messages[self.order.get(place)?]);
             place = self.order.next(place);
         }
         let next = self.order.get(place)?;
-        Some(Cursor(self.messages[next].topic.clone()))
+        Some(Cursor(self.messages[next].topic().into()))
     }
 
     fn find(&self, topic: TopicName<'_>) -> Option<u32> {
-        let is_topic = |id: u32| *self.messages[id].topic == *topic.as_str();
+        let is_topic = |id: u32| *self.messages[id].topic() == *topic.as_str();
         self.by_topic.find(self.hasher.hash_one(topic.as_str()), is_topic)
     }
 
     /// The place of the first topic that is not before `text`.
     fn seek(&self, text: &str) -> Place {
-        self.order.seek(|id| *self.messages[id].topic < *text)
+        self.order.seek(|id| *self.messages[id].topic() < *text)
     }
 
     /// The same for a text behind `place`. Often it is the next topic.
     fn seek_from(&self, place: Place, text: &str) -> Place {
         let next = self.order.next(place);
         match self.order.get(next) {
-            Some(id) if *self.messages[id].topic < *text => self.seek(text),
+            Some(id) if *self.messages[id].topic() < *text => self.seek(text),
             _ => next,
         }
     }
@@ -258,16 +261,29 @@ mod tests {
         TopicFilter::parse(text).unwrap()
     }
 
-    fn store(topics: &[&str]) -> Retained<usize> {
+    #[derive(PartialEq, Debug)]
+    struct Kept<T>(String, T);
+
+    impl<T> OfTopic for Kept<T> {
+        fn topic(&self) -> &str {
+            &self.0
+        }
+    }
+
+    fn kept<T>(topic: &str, value: T) -> Kept<T> {
+        Kept(topic.to_owned(), value)
+    }
+
+    fn store(topics: &[&str]) -> Retained<Kept<usize>> {
         let mut retained = Retained::new(1);
         for (n, text) in topics.iter().enumerate() {
-            assert_eq!(retained.set(topic(text), n), None);
+            assert_eq!(retained.set(kept(text, n)), None);
         }
         retained
     }
 
     /// All topics that match, and how many topics that looked at.
-    fn walk<V>(retained: &Retained<V>, text: &str) -> (Vec<String>, usize) {
+    fn walk<V: OfTopic>(retained: &Retained<V>, text: &str) -> (Vec<String>, usize) {
         let (mut found, mut visits) = (Vec::new(), 0);
         let (filter, mut cursor) = (filter(text), None);
         loop {
@@ -291,7 +307,10 @@ mod tests {
             for step in 0..600_u64 {
                 let name = random.topic();
                 if random.below(4) < if step < 300 { 3 } else { 1 } {
-                    assert_eq!(retained.set(topic(&name), step), model.insert(name.clone(), step));
+                    assert_eq!(
+                        retained.set(kept(&name, step)),
+                        model.insert(name.clone(), kept(&name, step))
+                    );
                 } else {
                     assert_eq!(retained.remove(topic(&name)), model.remove(&name));
                 }
@@ -318,13 +337,13 @@ mod tests {
             let mut retained = Retained::new(seed);
             let stay: BTreeSet<_> = (0..200).map(|_| random.topic()).collect();
             for name in &stay {
-                retained.set(topic(name), ());
+                retained.set(kept(name, ()));
             }
             let pattern = filter(&random.filter());
             let (mut seen, mut cursor) = (Vec::new(), None);
             loop {
                 let mut left = random.below(4);
-                let take = &mut |name: TopicName<'_>, (): &()| {
+                let take = &mut |name: TopicName<'_>, _: &Kept<()>| {
                     seen.push(name.as_str().to_owned());
                     left = left.saturating_sub(1);
                     left > 0
@@ -337,7 +356,7 @@ mod tests {
                     let name = random.topic();
                     if stay.contains(&name) {
                     } else if retained.remove(topic(&name)).is_none() {
-                        retained.set(topic(&name), ());
+                        retained.set(kept(&name, ()));
                     }
                 }
             }
@@ -353,11 +372,11 @@ mod tests {
     fn the_value_that_ends_a_page_is_taken() {
         let retained = store(&["a/1", "a/2", "a/3"]);
         let mut seen = Vec::new();
-        let cursor = retained.page(&filter("a/+"), None, 100, &mut |_, &n| {
+        let cursor = retained.page(&filter("a/+"), None, 100, &mut |_, &Kept(_, n)| {
             seen.push(n);
             n != 1
         });
-        let end = retained.page(&filter("a/+"), cursor.as_ref(), 100, &mut |_, &n| {
+        let end = retained.page(&filter("a/+"), cursor.as_ref(), 100, &mut |_, &Kept(_, n)| {
             seen.push(n);
             true
         });
@@ -395,7 +414,7 @@ mod tests {
         for visits_max in 1..=6 {
             let (mut seen, mut cursor) = (Vec::new(), None);
             loop {
-                let visit = &mut |&n: &usize| seen.push(n);
+                let visit = &mut |kept: &Kept<usize>| seen.push(kept.1);
                 cursor = retained.page_of_all(cursor.as_ref(), visits_max, visit);
                 if cursor.is_none() {
                     break;
@@ -411,10 +430,10 @@ mod tests {
         let mut retained = Retained::new(1);
         for house in 0..10 {
             for n in 0..1000 {
-                retained.set(topic(&format!("house{house}/lamp/{n}")), ());
+                retained.set(kept(&format!("house{house}/lamp/{n}"), ()));
             }
-            retained.set(topic(&format!("house{house}/door")), ());
-            retained.set(topic(&format!("$SYS/{house}")), ());
+            retained.set(kept(&format!("house{house}/door"), ()));
+            retained.set(kept(&format!("$SYS/{house}"), ()));
         }
         for (text, visits_max) in
             [("+/door", 31), ("+/lamp/5", 31), ("house5/door", 2), ("house5/+", 3), ("+", 31)]
@@ -433,7 +452,7 @@ mod tests {
         ] {
             assert!(walk(&retained, &text).0.contains(&name));
         }
-        assert_eq!(retained.remove(topic(&name)), Some(0));
+        assert_eq!(retained.remove(topic(&name)), Some(kept(&name, 0)));
         assert_eq!(retained.len(), 1);
     }
 }

@@ -91,9 +91,9 @@ impl<T> ops::IndexMut<u32> for Slab<T> {
     }
 }
 
-/// Slots of one page: small enough to be cheap for an empty shard, large enough
-/// that the list of pages for a million values stays in the cache.
-const PAGE_SLOTS: usize = 256;
+/// Slots of one page: large enough that the list of pages for a million values stays in the first
+/// cache. An empty shard pays for no more of it than it uses: the rest is never touched.
+const PAGE_SLOTS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -102,12 +102,12 @@ mod tests {
     #[test]
     fn freed_slots_are_used_again() {
         let mut slab = Slab::new();
-        let ids: Vec<_> = (0..1000).map(|n| slab.insert(n)).collect();
+        let ids: Vec<_> = (0..3000).map(|n| slab.insert(n)).collect();
         assert!(ids.iter().enumerate().all(|(n, &id)| slab[id] == n));
         assert_eq!(slab.remove(ids[3]), 3);
         assert_eq!(slab.remove(ids[700]), 700);
-        assert_eq!(slab.len(), 998);
+        assert_eq!(slab.len(), 2998);
         assert_eq!((slab.insert(1), slab.insert(2)), (ids[700], ids[3]));
-        assert_eq!(slab.insert(3), 1000);
+        assert_eq!(slab.insert(3), ids.len() as u32);
     }
 }

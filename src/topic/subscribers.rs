@@ -17,9 +17,6 @@ pub(super) enum Subscribers {
     Many(Box<Roster<LocalMatch>>),
 }
 
-/// An index entry has to hold it a million times.
-const _: () = assert!(size_of::<Subscribers>() == 16);
-
 impl Subscribers {
     /// All of them.
     pub(super) fn as_slice(&self) -> &[LocalMatch] {
@@ -91,6 +88,13 @@ impl Subscribers {
 
 /// A session, and whether its filter is exclusive: it may have an ordinary one beside it.
 pub(super) type SubscriberKey = (SessionKey, bool);
+
+impl LocalMatch {
+    /// Whether this is the one with that key.
+    pub(super) fn has_key(&self, key: SubscriberKey) -> bool {
+        self.key() == key
+    }
+}
 
 impl Keyed for LocalMatch {
     type Key = SubscriberKey;

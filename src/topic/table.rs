@@ -1,4 +1,4 @@
-//! Ids by hash: the table under every lookup of this module. The keys lie where
+//! Ids by hash: the table under every lookup of topics, filters and sessions. The keys lie where
 //! the ids point, so that no text is held twice. Knows no key.
 
 use ahash::RandomState;
@@ -8,41 +8,42 @@ use super::mix::SplitMix;
 
 /// A hash table of `u32` ids. Each slot carries half of the hash, so that
 /// misses rarely look at a key and growing looks at none.
-pub(super) struct IdTable {
+#[derive(Debug)]
+pub(crate) struct IdTable {
     slots: HashTable<Slot>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Slot {
     hash: u32,
     id: u32,
 }
 
 impl IdTable {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { slots: HashTable::new() }
     }
 
     /// Whether it holds no id.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// The id under `hash` whose key is the one looked for.
-    pub(super) fn find(&self, hash: u64, is_key: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u64, is_key: impl Fn(u32) -> bool) -> Option<u32> {
         let hash = fold(hash);
         let slot = self.slots.find(spread(hash), |slot| slot.hash == hash && is_key(slot.id))?;
         Some(slot.id)
     }
 
     /// Adds an id whose key is not there yet.
-    pub(super) fn insert(&mut self, hash: u64, id: u32) {
+    pub(crate) fn insert(&mut self, hash: u64, id: u32) {
         let hash = fold(hash);
         self.slots.insert_unique(spread(hash), Slot { hash, id }, |slot| spread(slot.hash));
     }
 
     /// Takes an id out, if it is there.
-    pub(super) fn remove(&mut self, hash: u64, id: u32) {
+    pub(crate) fn remove(&mut self, hash: u64, id: u32) {
         let slot = Slot { hash: fold(hash), id };
         if let Ok(found) = self.slots.find_entry(spread(slot.hash), |other| *other == slot) {
             found.remove();
@@ -54,7 +55,7 @@ impl IdTable {
     }
 
     /// Gives the key of `id` another id.
-    pub(super) fn renumber(&mut self, hash: u64, id: u32, new: u32) {
+    pub(crate) fn renumber(&mut self, hash: u64, id: u32, new: u32) {
         let slot = Slot { hash: fold(hash), id };
         if let Some(found) = self.slots.find_mut(spread(slot.hash), |other| *other == slot) {
             found.id = new;

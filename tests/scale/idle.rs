@@ -10,27 +10,36 @@ const CONNECTIONS: usize = 15_000;
 const CONNECTIONS_MIN: usize = 10_000;
 /// What each process needs besides the connections.
 const DESCRIPTORS_SPARE: usize = 500;
-/// With the subscription's entry in the index copies of two shards.
+/// With the subscription's entry in the index copies of all shards.
 const BYTES_EACH_MAX: u64 = 1024;
 const WATCHED: Duration = Duration::from_secs(2);
 const CPU_MAX: Duration = Duration::from_millis(50);
 
 #[test]
-fn idle_connections_cost_little_memory_and_no_cpu() {
+fn idle_connections_of_one_shard_cost_little_memory_and_no_cpu() {
+    check_idle_connections(1);
+}
+
+#[test]
+fn idle_connections_of_two_shards_cost_little_memory_and_no_cpu() {
+    check_idle_connections(2);
+}
+
+fn check_idle_connections(shards: usize) {
     let _alone = alone();
     let count = CONNECTIONS.min(descriptors_max().saturating_sub(DESCRIPTORS_SPARE));
     assert!(
         count >= CONNECTIONS_MIN,
         "only {count} connections fit the descriptor limit: raise it with ulimit -n 20000"
     );
-    let broker = Broker::start_quiet(2, &["limits.connections_max=20000"]);
+    let broker = Broker::start_quiet(shards, &["limits.connections_max=20000"]);
     // What is allocated once is there before the count begins.
     drop(connect(broker.port, "warm", 200));
     let before_kib = broker.rss_kib();
     let connections = connect(broker.port, "idle", count);
     let grown_kib = broker.rss_kib().saturating_sub(before_kib);
     let each = grown_kib * 1024 / count as u64;
-    println!("{count} idle connections: {grown_kib} KiB, {each} bytes each");
+    println!("{count} idle connections, {shards} shards: {grown_kib} KiB, {each} bytes each");
 
     let cpu_before = broker.cpu_time();
     // Nothing can be observed but that nothing happens.

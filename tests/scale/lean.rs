@@ -82,6 +82,13 @@ impl Connection {
         self.output[start] |= 1;
     }
 
+    /// The same with a payload of so many bytes, at least eight.
+    pub(crate) fn retain_sized(&mut self, topic: &str, id: u16, number: u64, bytes: usize) {
+        let start = self.output.len();
+        self.publish_sized(topic, id, number, bytes);
+        self.output[start] |= 1;
+    }
+
     /// PUBACK 0x40, PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
     pub(crate) fn ack(&mut self, first_byte: u8, packet_id: u16) {
         self.packet(first_byte, &packet_id.to_be_bytes());

@@ -9,6 +9,7 @@ mod exactly_once;
 mod idle;
 mod lean;
 mod retained;
+mod size;
 mod throughput;
 
 use std::sync::{Mutex, MutexGuard};

@@ -9,8 +9,8 @@ use std::{
 use ringmq::{
     base::{QoS, SessionKey, ShardId},
     topic::{
-        Added, Cursor, FilterKind, Index, Marks, Matches, Member, Removed, Retained, Strategies,
-        Strategy, SubscriptionOptions, TopicFilter, TopicName,
+        Added, Cursor, FilterKind, Index, Marks, Matches, Member, OfTopic, Removed, Retained,
+        Strategies, Strategy, SubscriptionOptions, TopicFilter, TopicName,
     },
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 struct World {
     index: Index,
-    retained: Retained<u8>,
+    retained: Retained<Kept>,
     found: Matches,
     /// What the index should hold, by pattern; who has it exclusively has it besides.
     local: BTreeMap<(String, (u32, bool)), SubscriptionOptions>,
@@ -48,6 +48,16 @@ struct World {
     /// Members of shared subscriptions; whether they are online.
     members: BTreeMap<(String, Member2), (SubscriptionOptions, bool)>,
     kept: BTreeMap<String, u8>,
+}
+
+/// What stands for a retained message.
+#[derive(Clone, PartialEq, Debug)]
+struct Kept(String, u8);
+
+impl OfTopic for Kept {
+    fn topic(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A [`Member`] that can be sorted: shard and session.
@@ -70,12 +80,13 @@ impl World {
         match operation % 4 {
             0 => {
                 let old = self.kept.insert(topic.as_str().to_owned(), detail);
-                assert_eq!(self.retained.set(topic, detail), old);
+                let set = self.retained.set(Kept(topic.as_str().to_owned(), detail));
+                assert_eq!(set.map(|kept| kept.1), old);
             }
             1 => {
                 let old = self.kept.remove(topic.as_str());
-                assert_eq!(self.retained.get(topic).copied(), old);
-                assert_eq!(self.retained.remove(topic), old);
+                assert_eq!(self.retained.get(topic).map(|kept| kept.1), old);
+                assert_eq!(self.retained.remove(topic).map(|kept| kept.1), old);
             }
             _ => self.check_matches(topic),
         }
@@ -239,7 +250,7 @@ impl World {
         for _ in 0..pages_max {
             let mut left = page_max;
             after = self.retained.page(filter, after.as_ref(), visits_max, &mut |topic, value| {
-                found.push((topic.to_string(), *value));
+                found.push((topic.to_string(), value.1));
                 left -= 1;
                 left > 0
             });
