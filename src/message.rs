@@ -253,8 +253,8 @@ impl Delivery<'_> {
 
     /// Whether it is the received packet again, but for flags and Packet Identifier.
     fn repeats(&self, original: &Original<'_>, version: Version) -> bool {
-        let adds_nothing = version < Version::V5
-            || self.identifiers.is_empty() && self.topic == TopicForm::Name;
+        let adds_nothing =
+            version < Version::V5 || self.identifiers.is_empty() && self.topic == TopicForm::Name;
         original.is_of(version) && self.qos == self.message.qos && adds_nothing
     }
 

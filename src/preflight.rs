@@ -49,7 +49,21 @@ pub fn run(config: &mut Config) -> Result<Vec<Warning>, Failures> {
         },
         Err(error) => failures.push(Failure::Unreadable("RLIMIT_NOFILE", error)),
     }
-    if failures.is_empty() { Ok(warnings) } else { Err(Failures(failures)) }
+    if !failures.is_empty() {
+        return Err(Failures(failures));
+    }
+    widen_descriptor_table(
+        descriptor_reserve(shards) + u64::from(config.policy.limits.connections_max),
+    );
+    Ok(warnings)
+}
+
+/// Has the kernel make room for so many descriptors before there are threads. Later it would do so each time
+/// that their number doubles, and wait some 10 ms for all processors to notice, and with it whoever connects.
+fn widen_descriptor_table(descriptors: u64) {
+    let highest = i32::try_from(descriptors).unwrap_or(i32::MAX).min(DESCRIPTORS_WIDENED_MAX) - 1;
+    // What fails here only makes that happen later.
+    let _ = rustix::io::fcntl_dupfd_cloexec(io::stderr(), highest);
 }
 
 /// Something that the broker runs without, but not as asked.
@@ -240,6 +254,9 @@ fn raised(resource: libc::__rlimit_resource_t, needed: u64) -> io::Result<u64> {
     }
     Ok(limit.rlim_cur)
 }
+
+/// Descriptors that the kernel's table is widened for at the start, at 8 bytes each.
+const DESCRIPTORS_WIDENED_MAX: i32 = 1 << 20;
 
 #[cfg(test)]
 mod tests {

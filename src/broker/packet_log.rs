@@ -40,12 +40,7 @@ pub(super) fn sending_early(peer: SocketAddr, packet: &Packet<'_>) {
 }
 
 /// Says nothing of what cannot be decoded.
-pub(super) fn received(
-    sessions: &Sessions,
-    key: SessionKey,
-    version: Version,
-    frame: &Frame<'_>,
-) {
+pub(super) fn received(sessions: &Sessions, key: SessionKey, version: Version, frame: &Frame<'_>) {
     if is_on()
         && let Ok(packet) = &decode_from_client(version, frame)
     {

@@ -52,10 +52,7 @@ pub fn decode_from_client<'a>(
 
 /// Decodes a PUBLISH of a client, which `frame` is, without the room that a [`Packet`] keeps for any other.
 #[inline] // Measured, see Publish::decode.
-pub fn decode_publish<'a>(
-    version: Version,
-    frame: &Frame<'a>,
-) -> Result<Publish<'a>, DecodeError> {
+pub fn decode_publish<'a>(version: Version, frame: &Frame<'a>) -> Result<Publish<'a>, DecodeError> {
     check_length(version, frame)?;
     Publish::decode(version, frame.first, frame.body, Sender::Client)
 }

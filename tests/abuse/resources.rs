@@ -8,6 +8,13 @@ use crate::{Bystander, Memory};
 
 const GROWTH_KIB_MAX: u64 = 24 * 1024;
 
+/// The kernel widens a table of descriptors that threads share in some 10 ms, and whoever connects waits.
+#[test]
+fn there_is_room_for_all_descriptors_before_anybody_connects() {
+    let broker = Broker::start(1, &["limits.connections_max=3000"]);
+    assert!(broker.status("FDSize:") >= 3000);
+}
+
 /// 256 MiB announced, a few bytes sent, by many.
 fn huge_lengths_before_connect(broker: &Broker) {
     let mut bystander = Bystander::new(broker);

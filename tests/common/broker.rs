@@ -159,10 +159,15 @@ impl Broker {
 
     /// Memory the process has resident (KiB).
     pub(crate) fn rss_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// A number in the kernel's account of the process.
+    pub(crate) fn status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).expect("the broker runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a line of that name");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
     /// Open descriptors of the process.
