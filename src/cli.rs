@@ -7,7 +7,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::config::{self, Flag, Sources};
+use crate::{
+    base::QoS,
+    config::{self, Flag, Sources},
+    explain::{Action, Question},
+};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub enum Request {
         /// Whether the line goes, or gets a new password.
         delete: bool,
     },
+    /// Say what access rules let a client do and end.
+    Explain(Question),
     /// Show what a data directory holds and end.
     Inspect {
         /// The directory.
@@ -62,6 +68,9 @@ impl Request {
                 sources: Sources { file: Some(file), sets: set, ..Sources::default() },
             },
             Some(Command::Passwd { file, user, delete }) => Self::Passwd { file, user, delete },
+            Some(Command::Acl { command: AclCommand::Explain(args) }) => {
+                Self::Explain(args.question())
+            }
             Some(Command::Inspect { directory, json }) => Self::Inspect { directory, json },
             Some(Command::Repair { directory, yes }) => Self::Repair { directory, yes },
             None => Self::Run(run.sources(environment)),
@@ -119,6 +128,11 @@ enum Command {
         #[arg(long)]
         delete: bool,
     },
+    /// Ask access rules
+    Acl {
+        #[command(subcommand)]
+        command: AclCommand,
+    },
     /// Show what a data directory holds
     ///
     /// Sessions with their subscriptions and how many messages wait for them, retained and
@@ -145,6 +159,72 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum AclCommand {
+    /// Say what a client may do, and which rule decides
+    ///
+    /// Prints a line for each of publish, subscribe and receive: whether it is allowed, and the file, the
+    /// line and the content of the rule that says so. The exit code is 0 if all that was asked is allowed,
+    /// 1 if something is denied. Asks the rules as they stand in the file now: a broker that runs may
+    /// have others until SIGHUP.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ExplainArgs {
+    /// The file of rules [default: acl_file of the configuration]
+    #[arg(long, value_name = "FILE")]
+    acl_file: Option<PathBuf>,
+    /// The configuration, for its acl_file and acl_default
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A group of the user (repeatable)
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// The address that the client comes from
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<std::net::IpAddr>,
+    /// QoS that is published with
+    #[arg(long, value_name = "QOS", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Publish with RETAIN
+    #[arg(long)]
+    retain: bool,
+    /// The user that the client has proven to be; - is none
+    #[arg(value_name = "USER", allow_hyphen_values = true)]
+    user: String,
+    /// Its client id
+    #[arg(value_name = "CLIENT")]
+    client: String,
+    /// A topic, or a topic filter to subscribe to
+    #[arg(value_name = "TOPIC")]
+    topic: String,
+    /// Ask for this alone
+    #[arg(value_name = "ACTION")]
+    action: Option<Action>,
+}
+
+impl ExplainArgs {
+    fn question(self) -> Question {
+        let Self { acl_file, config, group, address, qos, retain, user, client, topic, action } =
+            self;
+        let user = (user != "-").then_some(user);
+        let qos = QoS::from_bits(qos).unwrap_or_default();
+        Question {
+            acl_file,
+            config,
+            user,
+            groups: group,
+            address,
+            client,
+            topic,
+            action,
+            qos,
+            retain,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -275,6 +355,9 @@ Examples:
       Run with a file, once it is right.
   ringmq passwd users ann && ringmq --set password_file=users -l 0.0.0.0:1883
       Serve the network to those who know a password (SCRAM-SHA-256, MQTT 5.0).
+
+  ringmq acl explain --acl-file rules.toml ann sensor-7 plant/7/heat publish
+      Whether ann may publish there, and which rule says so.
 
   ringmq inspect ./data
       What is kept there, once the broker has ended.

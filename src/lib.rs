@@ -17,6 +17,7 @@ pub mod server;
 pub mod logging;
 pub mod preflight;
 pub mod passwd;
+pub mod explain;
 pub mod inspect;
 pub mod repair;
 pub mod cli;

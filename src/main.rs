@@ -10,7 +10,7 @@ use std::{
 use ringmq::{
     cli::Request,
     config::{AnonymousPolicy, Config, Sources},
-    inspect, logging, passwd, preflight, repair, server,
+    explain, inspect, logging, passwd, preflight, repair, server,
 };
 use tracing::{error, info, warn};
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Request::Run(sources) => run(&sources),
         Request::Check { file, sources } => check(&file, &sources),
         Request::Passwd { file, user, delete } => set_password(&file, &user, delete),
+        Request::Explain(question) => told(explain::run(&question, io::stdout().lock())),
         Request::Inspect { directory, json } => {
             told(inspect::run(&directory, json, io::stdout().lock()).map(|()| true))
         }

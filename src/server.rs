@@ -8,6 +8,7 @@ use std::{
     io::{self, Read},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -22,12 +23,13 @@ use signal_hook::{
     iterator::{Handle, Signals},
     low_level::signal_name,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
+    auth::acl::Acl,
     base::{ShardId, Time, TimeOrigin, WallTime},
     broker::{BrokerSetup, Summary, TraceSetup},
-    config::Config,
+    config::{AclRules, Config},
     data_dir::{DataDir, DataDirError, Layout},
     shard::{
         self, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Listeners, Milestone,
@@ -68,7 +70,8 @@ pub enum ServerError {
 
 /// Runs the broker until SIGTERM or SIGINT has ended it in order.
 ///
-/// A second signal ends the process at once with code 1. SIGHUP is ignored; SIGPIPE is by default.
+/// A second signal ends the process at once with code 1. SIGHUP has the access rules read again; SIGPIPE
+/// is ignored by default.
 ///
 /// # Errors
 /// See [`ServerError`]. After [`ServerError::ShardFailed`] other shards may still run, so the caller
@@ -87,9 +90,19 @@ pub struct Server {
     control: Arc<Control>,
     /// Keeps others from the data directory until the shards have ended.
     data_dir: Option<DataDir>,
+    acl: Option<AclSource>,
     shards: Vec<JoinHandle<()>>,
     events: Sender<Event>,
     incoming: Receiver<Event>,
+}
+
+/// Where access rules come from, and which are in force.
+struct AclSource {
+    file: PathBuf,
+    allows_rest: bool,
+    /// How often they have changed, and how many shards go by the last ones.
+    version: u64,
+    shards: usize,
 }
 
 /// What the main thread waits for.
@@ -97,6 +110,7 @@ enum Event {
     Reached(Milestone),
     Ended(ShardId, Result<Summary, String>),
     StopRequested(String),
+    ReloadRequested,
 }
 
 impl Server {
@@ -117,7 +131,8 @@ impl Server {
         let (events, incoming) = channel();
         let (data_dir, logs) = kept.map(|kept| (kept.directory, kept.logs)).unzip();
         let mut server =
-            Self { addresses, control, data_dir, shards: Vec::new(), events, incoming };
+            Self { addresses, control, data_dir, acl: None, shards: Vec::new(), events, incoming };
+        server.acl = config.acl.clone().map(|rules| server.put_in_force(rules));
         let setups = server.setups(&config, listeners, start, logs.unwrap_or_default())?;
         for (setup, placement) in setups.into_iter().zip(placements(config.shards.get())?) {
             let shard = start_shard(setup, placement, server.events.clone())?;
@@ -142,7 +157,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::ShardFailed`].
-    pub fn supervise(self) -> Result<(), ServerError> {
+    pub fn supervise(mut self) -> Result<(), ServerError> {
         let (mut accepting, mut flushed, mut ended) = (0, 0, 0);
         while ended < self.shards.len() {
             match self.incoming.recv() {
@@ -152,6 +167,8 @@ impl Server {
                         info!("ready");
                     }
                 }
+                Ok(Event::Reached(Milestone::AclInForce(version))) => self.note_acl(version),
+                Ok(Event::ReloadRequested) => self.reload(),
                 Ok(Event::StopRequested(reason)) => {
                     info!("stopping ({reason}): no more connections or input are taken");
                     self.control.stop();
@@ -179,6 +196,37 @@ impl Server {
         }
         info!("stopped");
         Ok(())
+    }
+
+    /// Has all shards go by these rules.
+    fn put_in_force(&self, rules: AclRules) -> AclSource {
+        info!("{} access rules from {}", rules.rules.len(), rules.file.display());
+        let (file, allows_rest) = (rules.file.clone(), rules.allows_rest);
+        let version = self.control.set_acl(Arc::new(Acl::new(rules)));
+        AclSource { file, allows_rest, version, shards: 0 }
+    }
+
+    /// Reads the access rules again. If something is wrong with them, the old ones stay.
+    fn reload(&mut self) {
+        let Some(AclSource { file, allows_rest, .. }) = &self.acl else {
+            return info!("SIGHUP: there is no acl_file to read again");
+        };
+        match Config::load_acl(file, *allows_rest) {
+            Ok(rules) => self.acl = Some(self.put_in_force(rules)),
+            Err(errors) => {
+                errors.iter().for_each(|problem| error!("{problem}"));
+                error!("the access rules stay as they were");
+            }
+        }
+    }
+
+    fn note_acl(&mut self, version: u64) {
+        if let Some(acl) = self.acl.as_mut().filter(|acl| acl.version == version) {
+            acl.shards += 1;
+            if acl.shards == self.shards.len() {
+                info!("access rules are in force");
+            }
+        }
     }
 
     fn setups(
@@ -390,7 +438,7 @@ fn watch_signals(events: Sender<Event>) -> io::Result<Handle> {
         for signal in &mut signals {
             let name = signal_name(signal).unwrap_or("signal");
             if signal == SIGHUP {
-                info!("SIGHUP is ignored");
+                let _ = events.send(Event::ReloadRequested);
             } else if let Some(since) = stopping {
                 // `timeout` and terminals signal the process and its group: that is one request.
                 if since.elapsed() > SIGNAL_ECHO_MAX {

@@ -303,3 +303,66 @@ fn a_reader_of_the_log_that_stalls_stops_nothing() {
     Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
     assert_eq!(broker.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_wrong_acl_file_is_refused_with_its_places() {
+    let rules = file("wrong.acl", "topic a\n\nuser\ntopic raed b\n");
+    let path = file("acl.toml", &format!("acl_file = \"{rules}\"\n"));
+    let expected = format!(
+        "{rules}:3:1: a user name is missing behind \"user\"\n\
+         {rules}:4:7: \"raed\" is none of read, write, readwrite and deny\n"
+    );
+    assert_eq!(outcome(&mut ringmq(&["check", &path])), (1, String::new(), expected));
+    let (code, _, error) =
+        outcome(&mut ringmq(&["check", &path, "--set", "acl_file=/nonexistent"]));
+    let expected = "/nonexistent: the file named by acl_file cannot be read: No such file or directory (os error 2)\n";
+    assert_eq!((code, error.as_str()), (1, expected));
+}
+
+#[test]
+fn acl_explain_tells_the_rule_that_decides() {
+    let own = file(
+        "explain.toml",
+        "[[rule]]\ndeny = \"subscribe\"\ntopics = \"a/secret/#\"\n[[rule]]\nallow = \"all\"\ntopics = \"a/#\"\n\
+         user = \"ann\"\ngroup = \"ops\"\naddress = \"10.0.0.0/8\"\nqos_max = 1\n",
+    );
+    let ask = |args: &[&str]| {
+        outcome(&mut ringmq(&[&["acl", "explain", "--acl-file", &own], args].concat()))
+    };
+    let ann = ["--group", "ops", "--address", "10.1.1.1", "ann", "c"];
+    let rule =
+        format!("{own}:4: allow publish, subscribe, receive on \"a/#\" (by user, group, address)");
+    let deny = format!("{own}:1: deny subscribe, receive on \"a/secret/#\"");
+    let expected = format!(
+        "publish   allowed  {rule}\nsubscribe allowed up to QoS 1  {rule}\nreceive   allowed  {rule}\n"
+    );
+    assert_eq!(ask(&[&ann[..], &["a/b"]].concat()), (0, expected, String::new()));
+    let expected = format!(
+        "publish   allowed  {rule}\nsubscribe denied   {deny}\nreceive   denied   {deny}\n"
+    );
+    assert_eq!(ask(&[&ann[..], &["a/secret/x"]].concat()), (1, expected, String::new()));
+    let expected = "publish   denied   no rule fits\n".to_owned();
+    let asked = [&["--qos", "2"], &ann[..], &["a/b", "publish"]].concat();
+    assert_eq!(ask(&asked), (1, expected.clone(), String::new()));
+    assert_eq!(ask(&["-", "c", "a/b", "publish"]), (1, expected, String::new()));
+    assert_eq!(ask(&["-", "c", "a#"]).0, 1);
+    assert_eq!(ask(&["-", "c", "a", "write"]).0, 2);
+
+    let theirs = file("explain.acl", "topic read a\npattern write %u/%c\n");
+    let config = file("explain-config.toml", &format!("acl_file = \"{theirs}\"\n"));
+    let ask = |args: &[&str]| {
+        outcome(&mut ringmq(&[&["acl", "explain", "--config", &config], args].concat()))
+    };
+    let expected = format!(
+        "publish   denied   no rule fits\n\
+         subscribe allowed  mosquitto's form restricts what is received, not what is subscribed to\n\
+         receive   allowed  {theirs}:1: allow receive on \"a\" (by anonymous)\n"
+    );
+    assert_eq!(ask(&["-", "c", "a"]), (1, expected, String::new()));
+    let expected = format!("publish   allowed  {theirs}:2: allow publish on \"%u/%c\"\n");
+    assert_eq!(ask(&["ann", "c", "ann/c", "publish"]), (0, expected, String::new()));
+    let expected = "publish   denied   no rule opens this topic, which starts with $\n".to_owned();
+    assert_eq!(ask(&["ann", "c", "$x", "publish"]), (1, expected, String::new()));
+    let none = outcome(&mut ringmq(&["acl", "explain", "ann", "c", "a"]));
+    assert!(none.0 == 1 && none.2.contains("--acl-file"), "{none:?}");
+}

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "base",
     "topic",
     "config",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 19] = [
     "logging",
     "preflight",
     "passwd",
+    "explain",
     "inspect",
     "repair",
     "cli",

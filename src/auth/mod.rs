@@ -1,6 +1,10 @@
-//! Who may connect. Decisions only: no connection, no packet.
+//! Who may connect, and what they may do then. Decisions only: no connection, no packet.
 
+pub mod acl;
+mod identity;
 pub mod scram;
+
+pub use identity::Identity;
 
 use crate::config::AnonymousPolicy;
 

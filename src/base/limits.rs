@@ -14,6 +14,20 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a password file, some 100,000 users. A larger one is refused.
 pub const PASSWORD_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Bytes of a file of access rules, some million of them. A larger one is refused.
+pub const ACL_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Mistakes in such a file that are told; of further ones nothing is said.
+pub const ACL_ERRORS_MAX: usize = 20;
+
+/// Topics of one session whose decisions by the access rules are remembered, and the bytes of each; a
+/// longer one, or one that another has taken the place of, is decided anew.
+pub const ACL_VERDICTS: usize = 8;
+/// See [`ACL_VERDICTS`].
+pub const ACL_VERDICT_TOPIC_BYTES_MAX: usize = 256;
+/// Rules that deny something to one user, or to all, which a SUBSCRIBE is compared with, to see whether what it
+/// brings needs no decision for each message. With more of them it does.
+pub const ACL_DENIALS_COMPARED: usize = 256;
+
 /// Iterations of a password's hash; fewer are refused (RFC 7677 section 4).
 pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
 

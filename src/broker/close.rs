@@ -264,7 +264,12 @@ impl Broker {
         let Some(session) = self.sessions.get(key) else { return };
         let shared = session.subscriptions.iter().filter(|filter| filter.share_name().is_some());
         for filter in shared {
-            self.index.set_online(filter, Member { shard: self.shard, session: key }, online);
+            let member = Member { shard: self.shard, session: key };
+            let options = self.index.member_options(filter, member);
+            if online && options.is_some_and(|options| options.marks.is_denied()) {
+                continue;
+            }
+            self.index.set_online(filter, member, online);
             let announce = || Mesh::MemberOnline { filter: filter.clone(), member: key, online };
             self.peers.broadcast(announce);
         }

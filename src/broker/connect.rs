@@ -2,7 +2,7 @@
 //! what it is told in CONNACK.
 
 use crate::{
-    auth::{self, scram::Proven},
+    auth::{self, Identity, scram::Proven},
     base::{ClientId, ConnId, QoS, SessionKey, limits},
     codec::{
         self, ConnAck, Connect, DecodeError, Frame, Packet, PacketType, Property, PropertyBuf,
@@ -18,7 +18,7 @@ use super::{
     Broker, Effect, Flow,
     authenticate::{AuthFields, Authentication, push_fields},
     close::Cause,
-    connection::Connection,
+    connection::{Connection, Origin},
     destination::Refusal,
     packet_log,
     topic_aliases::ToClient,
@@ -140,6 +140,9 @@ impl Broker {
             proven,
         };
         self.settle(conn, key, connect, &properties, &granted);
+        if let Some(origin) = self.connections.get(conn).map(|connection| connection.origin) {
+            self.identify(key, identity_of(granted.proven.as_ref(), origin));
+        }
         self.log_connected(key, !granted.session_present);
         self.send_connack(conn, key, connect, &properties, &granted);
         if !self.is_settled(conn) {
@@ -228,8 +231,10 @@ impl Broker {
         }
         let user = user_name(connect, proven).unwrap_or_default();
         let names = ClientNames { client: client.as_str(), user };
-        self.check_will(names, will.topic).map_err(|refusal| match refusal {
-            Refusal::Reserved => (refusal.reason(), "will on a reserved topic"),
+        let identity = origin.map(|origin| identity_of(proven, origin)).unwrap_or_default();
+        let checked = self.check_will((client, &identity), names, will.topic);
+        checked.map_err(|refusal| match refusal {
+            Refusal::Reserved | Refusal::Denied => (refusal.reason(), "will on a reserved topic"),
             Refusal::Invalid => (refusal.reason(), "will on a topic that cannot be published to"),
         })
     }
@@ -294,7 +299,6 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(key) {
             session.conn = Some(conn);
             session.user_name = user_name(connect, granted.proven.as_ref()).map(Into::into);
-            session.is_proven = granted.proven.is_some();
             session.expiry_secs = granted.session_expiry_secs;
             session.expires_at = None;
             session.will = will;
@@ -490,10 +494,17 @@ fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'
     proven.map(|proven| &*proven.user).or(connect.user_name)
 }
 
+/// What access rules know of the client.
+fn identity_of(proven: Option<&Proven>, origin: Origin) -> Identity {
+    let user = proven.map(|proven| proven.user.clone());
+    Identity { user, ..Identity::anonymous(origin.peer.ip().to_canonical()) }
+}
+
 /// Whether a session is that of a user who the client has not proven to be: neither what is in it
 /// nor its end is theirs.
 fn is_of_another_user(session: &Session, proven: Option<&Proven>) -> bool {
-    session.is_proven && session.user_name.as_deref() != proven.map(|proven| &*proven.user)
+    session.identity().is_proven()
+        && session.identity().user.as_deref() != proven.map(|proven| &*proven.user)
 }
 
 fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {

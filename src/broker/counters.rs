@@ -24,6 +24,10 @@ pub enum DropReason {
     RetainedFull,
     /// Published to a topic that only the server publishes to.
     ReservedTopic,
+    /// The access rules do not let its publisher publish it.
+    PublishDenied,
+    /// The access rules do not let its taker have it.
+    ReceiveDenied,
     /// Published to a malformed `$delayed/...`, or to what a rewrite rule makes no Topic Name of.
     InvalidTopic,
     /// `delayed_messages_max` or `delayed_bytes_max` is reached.
@@ -38,7 +42,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::QueueMessages,
         Self::QueueBytes,
         Self::SlowConsumer,
@@ -47,6 +51,8 @@ impl DropReason {
         Self::NoMember,
         Self::RetainedFull,
         Self::ReservedTopic,
+        Self::PublishDenied,
+        Self::ReceiveDenied,
         Self::InvalidTopic,
         Self::DelayedFull,
         Self::RequestUnregistered,
@@ -65,6 +71,8 @@ impl DropReason {
             Self::NoMember => "no_shared_member",
             Self::RetainedFull => "retained_max",
             Self::ReservedTopic => "reserved_topic",
+            Self::PublishDenied => "acl_publish",
+            Self::ReceiveDenied => "acl_receive",
             Self::InvalidTopic => "topic_name_invalid",
             Self::DelayedFull => "delayed_max",
             Self::RequestUnregistered => "request_unregistered",
@@ -96,6 +104,8 @@ pub struct Counters {
     pub publishes_sent: u64,
     /// Publications sent to other shards.
     pub forwarded: u64,
+    /// Subscriptions that the access rules have denied.
+    pub subscriptions_denied: u64,
     drops: [u64; DropReason::ALL.len()],
 }
 
@@ -155,6 +165,10 @@ impl fmt::Display for Summary {
              publishes_sent={publishes_sent} forwarded={forwarded}",
             self.connections, self.sessions, self.retained, self.delayed
         )?;
+        let denied = self.counters.subscriptions_denied;
+        if denied > 0 {
+            write!(f, " subscriptions_denied={denied}")?;
+        }
         for reason in DropReason::ALL {
             let count = self.counters.drops(reason);
             if count > 0 {

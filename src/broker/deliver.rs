@@ -256,7 +256,8 @@ impl Broker {
         // An identifier takes up to five bytes.
         let size = delivery.message.size() + 5 * delivery.identifiers.len();
         if size + PUBLISH_OVERHEAD > limits::REMAINING_LENGTH_MAX as usize {
-            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
+            let reason = DropReason::PacketTooLarge;
+            return self.drop_unsent(key, reason, delivery.qos, delivery.packet_id);
         }
         let bytes_max = *packet_bytes_max as usize;
         // A client may keep a QoS 2 message unresolved until PUBREL, when the alias may be another's;
@@ -273,17 +274,19 @@ impl Broker {
         }
         if output.len() - start > bytes_max {
             output.truncate(start);
-            return self.drop_too_large(key, delivery.qos, delivery.packet_id);
+            let reason = DropReason::PacketTooLarge;
+            return self.drop_unsent(key, reason, delivery.qos, delivery.packet_id);
         }
         self.counters.publishes_sent += 1;
         packet_log::sending_publish(&self.sessions, key, delivery);
         Outcome::Encoded(conn)
     }
 
-    /// MQTT-3.1.2-25: as if it had been sent and acknowledged.
-    fn drop_too_large(
+    /// As if it had been sent and acknowledged (MQTT-3.1.2-25).
+    fn drop_unsent(
         &mut self,
         key: SessionKey,
+        reason: DropReason,
         qos: QoS,
         packet_id: Option<PacketId>,
     ) -> Outcome {
@@ -291,7 +294,7 @@ impl Broker {
             let finished = session.outbox.abandon(id);
             self.finish_delivery(key, finished);
         }
-        self.count_session_drop(key, DropReason::PacketTooLarge, qos);
+        self.count_session_drop(key, reason, qos);
         Outcome::Dropped
     }
 
@@ -333,7 +336,18 @@ impl Broker {
                 return;
             }
             match session.outbox.next(connection.quota, committed, self.now) {
-                None => break,
+                None => {
+                    if let Some(rights) = &mut session.rights {
+                        rights.is_rechecked &= session.outbox.load() > 0;
+                    }
+                    break;
+                }
+                Some(Outgoing::Publish { queued, packet_id, .. })
+                    if self.acl.is_some()
+                        && !self.may_leave(key, queued.publication.message().topic) =>
+                {
+                    self.drop_unsent(key, DropReason::ReceiveDenied, queued.qos, packet_id);
+                }
                 Some(Outgoing::Publish { queued, packet_id, dup }) => {
                     let delivery = Delivery {
                         message: queued.publication.message(),

@@ -7,7 +7,8 @@
 use std::mem;
 
 use crate::{
-    base::SessionKey,
+    auth::Identity,
+    base::{ClientId, SessionKey},
     codec::ReasonCode,
     config::Policy,
     message::Message,
@@ -34,6 +35,8 @@ struct Destination<'t> {
 pub(super) enum Refusal {
     /// Only the server publishes there.
     Reserved,
+    /// The access rules do not allow it.
+    Denied,
     /// A malformed `$delayed/...`, or rewritten to what is no Topic Name.
     Invalid,
 }
@@ -41,7 +44,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) const fn reason(self) -> ReasonCode {
         match self {
-            Self::Reserved => ReasonCode::NotAuthorized,
+            Self::Reserved | Self::Denied => ReasonCode::NotAuthorized,
             Self::Invalid => ReasonCode::TopicNameInvalid,
         }
     }
@@ -49,6 +52,7 @@ impl Refusal {
     const fn drop_reason(self) -> DropReason {
         match self {
             Self::Reserved => DropReason::ReservedTopic,
+            Self::Denied => DropReason::PublishDenied,
             Self::Invalid => DropReason::InvalidTopic,
         }
     }
@@ -70,15 +74,20 @@ impl Broker {
         expiry_secs: Option<u32>,
         from: From,
     ) -> (ReasonCode, Waits) {
-        if self.policy.rewrite.is_empty() && !message.topic.is_system() {
+        if self.policy.rewrite.is_empty() && !message.topic.is_system() && self.acl.is_none() {
             return self.publish_now(key, message, expiry_secs, from);
         }
         let mut buffer = mem::take(&mut self.rewritten);
         let names = self.client_names(key);
-        let outcome = match destination(&self.policy, names, message.topic, &mut buffer) {
+        let found = destination(&self.policy, names, message.topic, &mut buffer);
+        let permitted = found.and_then(|found| {
+            self.check_publish_right(key, found.topic, message.qos, message.retain)?;
+            Ok(found)
+        });
+        let outcome = match permitted {
             Ok(Destination { topic, delay_secs: None }) => {
-                let message = Message { topic, original: None, ..message };
-                self.publish_now(key, message, expiry_secs, from)
+                let original = message.original.filter(|_| topic == message.topic);
+                self.publish_now(key, Message { topic, original, ..message }, expiry_secs, from)
             }
             Ok(Destination { topic, delay_secs: Some(secs) }) => {
                 let message = Message { topic, original: None, ..message };
@@ -93,13 +102,17 @@ impl Broker {
         outcome
     }
 
-    /// Whether a client with these names may publish its will there.
+    /// Whether a client with these names has a will that can be published.
     pub(super) fn check_will(
         &self,
+        (client, identity): (&ClientId, &Identity),
         names: ClientNames<'_>,
         topic: TopicName<'_>,
     ) -> Result<(), Refusal> {
-        destination(&self.policy, names, topic, &mut String::new()).map(drop)
+        let mut buffer = String::new();
+        let found = destination(&self.policy, names, topic, &mut buffer)?;
+        let may_be = self.may_open(client, identity, found.topic);
+        if may_be { Ok(()) } else { Err(Refusal::Reserved) }
     }
 
     /// What the filter of a client is read as: `$share/NAME/` stays, the rest is rewritten. `None`
@@ -171,20 +184,17 @@ fn destination<'t>(
         Ok(true) => TopicName::parse(buffer).map_err(|_| Refusal::Invalid)?,
         Err(_) => return Err(Refusal::Invalid),
     };
-    if is_reserved(topic) {
-        return Err(if delay_secs.is_some() { Refusal::Invalid } else { Refusal::Reserved });
+    // What starts with `$` is published at once, if ever. `$request` is a client's to publish to, but
+    // nobody's to receive from.
+    if delay_secs.is_some() && topic.is_system() {
+        return Err(Refusal::Invalid);
+    }
+    if topic.prefix() != FilterKind::Plain {
+        return Err(Refusal::Reserved);
     }
     // Neither a delay within a delay nor one that a rule has made.
     if split_delay(topic).is_some() {
         return Err(Refusal::Invalid);
     }
     Ok(Destination { topic, delay_secs })
-}
-
-/// Topics that only the server publishes to.
-fn is_reserved(topic: TopicName<'_>) -> bool {
-    let is_server = |first| ["$SYS", "$CONTROL"].contains(&first);
-    // `$request` is a client's to publish to, but nobody's to receive from.
-    topic.prefix() != FilterKind::Plain
-        || topic.is_system() && topic.levels().next().is_some_and(is_server)
 }

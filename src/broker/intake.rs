@@ -166,6 +166,8 @@ impl Broker {
                 for found in chosen {
                     matches.shared.extend(self.chosen_for(&mut publication, found));
                 }
+                let message = kept.message();
+                self.leave_out_denied(message.topic, message.qos, &mut matches);
             }
             let waits = self.carry_out(&mut publication, &mut matches, publisher);
             self.matches = Some(matches);

@@ -5,6 +5,7 @@
 //! the simulator) feeds it bytes, mesh messages and the time, and carries out
 //! the [`Effect`]s. Each input is handled to its end before the next.
 
+mod access;
 mod ack_line;
 mod authenticate;
 mod auto_subscribe;
@@ -39,7 +40,7 @@ mod timers;
 mod topic_aliases;
 mod trace;
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use ahash::RandomState;
 
@@ -65,7 +66,7 @@ use self::{
     timers::{Timer, Timers},
 };
 use crate::{
-    auth::scram,
+    auth::{acl::Acl, scram},
     base::{ConnId, SessionKey, ShardId, Time, home_of, limits},
     codec::{Packet, Version},
     config::Policy,
@@ -132,6 +133,8 @@ pub struct Broker {
     placement: RandomState,
     seed: u64,
     scram: scram::Server,
+    /// Who may do what, if rules say so.
+    acl: Option<Arc<Acl>>,
     now: Time,
     connections: Connections,
     sessions: Sessions,
@@ -196,6 +199,7 @@ impl Broker {
             index: Index::with_strategies(seed, shard, policy.shared.clone()),
             scram: scram::Server::new(secret, shard, &policy.credentials),
             policy,
+            acl: None,
             sessions: Sessions::new(placement.clone()),
             placement,
             seed,

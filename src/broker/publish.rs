@@ -77,6 +77,10 @@ impl Broker {
                 From { source: self.source_of(key, publish), conn: Some(conn), client: None };
             self.dispatch(key, message, split.message_expiry_secs, from)
         };
+        if reason == ReasonCode::NotAuthorized && self.policy.acl_disconnects {
+            // 3.1.1:MQTT-3.3.5-2: acknowledged as if it was taken, or the end of the connection.
+            return self.close(conn, Cause::Refused(reason, "may not publish there"));
+        }
         if let Some(id) = publish.packet_id {
             if reason.is_error()
                 && let Some(session) = self.sessions.get_mut(key)

@@ -21,6 +21,7 @@ use super::{
 type Refusal = (ReasonCode, DropReason);
 
 const UNREGISTERED: Refusal = (ReasonCode::NotAuthorized, DropReason::RequestUnregistered);
+const DENIED: Refusal = (ReasonCode::NotAuthorized, DropReason::ReceiveDenied);
 const HAS_PAYLOAD: Refusal = (ReasonCode::PayloadFormatInvalid, DropReason::RequestPayload);
 
 impl Broker {
@@ -50,6 +51,9 @@ impl Broker {
         let bounds = self.queue_bounds();
         let filter = TopicFilter::parse(topic.as_str()).map_err(|_| UNREGISTERED)?;
         let filter = self.read_filter(key, filter).ok_or(UNREGISTERED)?;
+        if !self.access_to(key, &filter).allowed {
+            return Err(DENIED);
+        }
         let session = self.sessions.get_mut(key).ok_or(UNREGISTERED)?;
         let (registration, options) = session.requests.find(&filter).ok_or(UNREGISTERED)?;
         if !payload.is_empty() {

@@ -2,6 +2,7 @@
 //! lanes; until all have heard, no client may be let in.
 
 use crate::{
+    auth::Identity,
     base::{RetainId, SessionKey, Time, TimeOrigin, limits},
     message::Publication,
     session::{Durable as DurableSession, Sending, Session, Will},
@@ -81,8 +82,13 @@ impl Broker {
         durable.next_session = durable.next_session.max(found.number.0 + 1);
         self.sessions.enter_log(key, DurableSession { number: found.number, hold: found.hold });
         let Some(session) = self.sessions.get_mut(key) else { return };
+        let user = found.user_name.as_ref().filter(|_| found.is_proven);
+        if user.is_some() || found.address.is_some() {
+            let user = user.map(|user| user.as_str().into());
+            let identity = Identity { user, groups: found.groups, address: found.address };
+            session.rights = Some(identity.into());
+        }
         session.user_name = found.user_name;
-        session.is_proven = found.is_proven;
         session.expiry_secs = found.expiry_secs;
         for id in found.received {
             session.inbox.note_logged(id);

@@ -257,6 +257,9 @@ impl Broker {
         let options = fetch.options;
         let is_request = fetch.registration.is_some();
         found.retain(|one| self.is_owed(key, one, is_request, &stored));
+        if self.acl.is_some() {
+            found.retain(|one| self.may_have_retained(key, &one.publication));
+        }
         let Some(session) = self.sessions.get_mut(key) else { return };
         let mut ended = None;
         if let Some(fetch) = session.fetches.front()
@@ -273,6 +276,16 @@ impl Broker {
             self.repeat_request(key, fetch);
         }
         self.schedule_fetch(key);
+    }
+
+    /// Whether the access rules let a session have a retained message. Counts it if not.
+    fn may_have_retained(&mut self, key: SessionKey, publication: &Publication) -> bool {
+        let Message { topic, qos, .. } = publication.message();
+        let may = self.may_receive(key, topic);
+        if !may {
+            self.count_session_drop(key, DropReason::ReceiveDenied, qos);
+        }
+        may
     }
 
     /// Whether a message that a walk has found is to be delivered. It is not if it comes live, or if

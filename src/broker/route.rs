@@ -117,6 +117,7 @@ impl Broker {
         let (sessions, placement) = (&self.sessions, &self.placement);
         let client = || publisher.map_or(0, |key| identity(sessions, placement, key));
         self.index.matches(publication.message.topic, client, matches);
+        self.leave_out_denied(publication.message.topic, publication.message.qos, matches);
         if let Some(tracer) = &mut self.tracer {
             tracer.matched();
         }
@@ -217,6 +218,7 @@ impl Broker {
         let mut matches = self.matches.take().unwrap_or_default();
         if forward.ordinary {
             self.index.matches_local(publication.message.topic, &mut matches);
+            self.leave_out_denied(publication.message.topic, publication.message.qos, &mut matches);
         } else {
             matches.clear();
         }
@@ -234,6 +236,10 @@ impl Broker {
         let mut members: SmallVec<[(SessionKey, SubscriptionOptions); 4]> = SmallVec::new();
         for chosen in &forward.shared {
             members.extend(self.member_for(publication, chosen.clone()));
+        }
+        if self.acl.is_some() {
+            let Message { topic, qos, .. } = publication.message;
+            members.retain(|(session, options)| self.may_have(*session, *options, topic, qos));
         }
         if self.durable.is_some() {
             publication.log.is_relaxed = self.is_relaxed(publication.message.topic, None);

@@ -28,7 +28,9 @@ impl Broker {
             let record = Record::Attached(Attached {
                 session: number,
                 user_name: session.user_name.as_deref(),
-                is_proven: session.is_proven,
+                is_proven: session.identity().is_proven(),
+                groups: session.identity().groups.iter().map(|group| &**group).collect(),
+                address: session.identity().address,
                 expiry_secs: session.expiry_secs,
                 will: session.will.as_deref().map(|will| will_record(durable, will)),
             });
@@ -66,7 +68,9 @@ impl Broker {
             number,
             client: session.client.as_str(),
             user_name: session.user_name.as_deref(),
-            is_proven: session.is_proven,
+            is_proven: session.identity().is_proven(),
+            groups: session.identity().groups.iter().map(|group| &**group).collect(),
+            address: session.identity().address,
             expiry_secs: session.expiry_secs,
             detached_at: session
                 .conn

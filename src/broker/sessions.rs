@@ -90,6 +90,16 @@ impl Sessions {
         Some(session)
     }
 
+    /// All sessions, for the rare occasions that concern each of them.
+    pub(super) fn keys(&self) -> Vec<SessionKey> {
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.session.is_some());
+        let key = |(slot, held): (usize, &Slot)| SessionKey {
+            slot: slot as u32,
+            generation: held.generation,
+        };
+        slots.map(key).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

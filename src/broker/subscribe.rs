@@ -276,11 +276,27 @@ impl Broker {
         fetches: &mut SmallVec<[Fetch; 1]>,
     ) -> ReasonCode {
         let Subscription { filter, options, retain_handling } = subscription;
-        let Some(session) = self.sessions.get_mut(key) else {
+        let Some(session) = self.sessions.get(key) else {
             return ReasonCode::UnspecifiedError;
         };
         let is_durable = session.durable.is_some();
-        let options = SubscriptionOptions { marks: Marks::durable(is_durable), ..options };
+        let access = self.access_to(key, &filter);
+        if !access.allowed {
+            let is_held = session.subscriptions.contains(&filter);
+            self.count_denied_subscription(key, &filter);
+            if !is_held {
+                self.release_exclusive(key, &filter);
+            }
+            return ReasonCode::NotAuthorized;
+        }
+        let options = SubscriptionOptions {
+            marks: access.mark(Marks::durable(is_durable)),
+            qos: options.qos.min(access.qos_max),
+            ..options
+        };
+        let Some(session) = self.sessions.get(key) else {
+            return ReasonCode::UnspecifiedError;
+        };
         let is_new = !session.subscriptions.contains(&filter);
         let why = if session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             Some("subscriptions_max reached")

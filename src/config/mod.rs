@@ -4,6 +4,7 @@
 //! Owns the table of keys, their defaults and every text about a wrong one.
 //! Knows no socket, no clock and no thread; runs once, before any shard.
 
+mod acl;
 mod address;
 mod auto_subscribe;
 mod durability;
@@ -33,6 +34,10 @@ use crate::{
     topic::{RewriteRule, Strategies},
 };
 
+pub use acl::{
+    AclError, AclForm, AclLevel, AclRule, AclRules, AclTopic, Actions, AddressRange, NamePattern,
+    Part, Who,
+};
 pub use address::ListenAddress;
 pub use auto_subscribe::AutoSubscription;
 pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
@@ -73,6 +78,10 @@ pub struct Config {
     pub trace_sample: Option<NonZeroU32>,
     /// The password file, if everybody on this machine can read it.
     pub open_password_file: Option<PathBuf>,
+    /// Who may do what, if rules say so.
+    pub acl: Option<AclRules>,
+    /// Whether that is allowed which no rule of theirs is about.
+    pub acl_default_allows: bool,
     /// What clients may do and how they are served.
     pub policy: Policy,
 }
@@ -99,6 +108,8 @@ pub struct Policy {
     pub shared: Strategies,
     /// When publications are acknowledged.
     pub durability: Durability,
+    /// Whether a client is disconnected that publishes what it may not.
+    pub acl_disconnects: bool,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -256,8 +267,17 @@ impl Config {
             cpus: NonZeroUsize::MIN,
             resolve: |_, _| Ok(Vec::new()),
             read_passwords: |_| Ok((String::new(), false)),
+            read_acl: |_| Ok(String::new()),
         };
         Self::load_on(sources, &machine)
+    }
+
+    /// Reads a file of access rules; `allows_rest` is `acl_default = allow`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_acl(file: &Path, allows_rest: bool) -> Result<AclRules, ConfigErrors> {
+        load_acl(file, allows_rest, &Machine::this()).map_err(ConfigErrors::new)
     }
 
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
@@ -292,6 +312,9 @@ impl Config {
             redirect,
             response_information,
             password_file,
+            acl_file,
+            acl_default_allows,
+            acl_disconnects,
             rewrite,
             retained_ttl,
             auto_subscribe,
@@ -315,6 +338,8 @@ impl Config {
         if anonymous == AnonymousPolicy::LoopbackOnly && credentials.is_empty() {
             refuse_open_addresses(&listen)?;
         }
+        let load = |path: &Path| load_acl(path, acl_default_allows, machine);
+        let acl = acl_file.as_deref().map(load).transpose()?;
         if server_reference.is_none() && redirect != RedirectWhen::default() {
             let origin = Origin::new("configuration", None);
             return Err(vec![Problem::new(origin, "redirect", Fault::RedirectNowhere)]);
@@ -330,6 +355,8 @@ impl Config {
             log,
             trace_sample: NonZeroU32::new(trace_sample),
             open_password_file: password_file.filter(|_| is_open_to_all),
+            acl,
+            acl_default_allows,
             policy: Policy {
                 anonymous,
                 credentials: Arc::new(credentials),
@@ -341,6 +368,7 @@ impl Config {
                     .map(|server_reference| Redirect { server_reference, when: redirect }),
                 response_information,
                 durability,
+                acl_disconnects,
                 limits,
             },
         })
@@ -400,6 +428,21 @@ fn load_passwords(path: &Path, machine: &Machine) -> Result<(Credentials, bool),
     }
 }
 
+/// The access rules of a file.
+fn load_acl(path: &Path, allows_rest: bool, machine: &Machine) -> Result<AclRules, Vec<Problem>> {
+    let label = path.to_string_lossy();
+    let text = (machine.read_acl)(path).map_err(|error| {
+        let fault = Fault::UnreadableAcl(error.to_string());
+        vec![Problem::new(Origin::new(&label, None), "acl_file", fault)]
+    })?;
+    AclRules::parse(path, &text, allows_rest).map_err(|errors| {
+        let problem = |AclError { line, column, why }| {
+            Problem::new(Origin::at(&label, line, column), "acl_file", Fault::AclLine(why))
+        };
+        errors.into_iter().map(problem).collect()
+    })
+}
+
 /// Without authentication, only this machine may be let in unless told otherwise.
 fn refuse_open_addresses(listen: &[(Origin, ListenAddress)]) -> Result<(), Vec<Problem>> {
     let problems: Vec<_> = listen
@@ -432,6 +475,9 @@ struct Settings {
     redirect: RedirectWhen,
     response_information: Option<Box<str>>,
     password_file: Option<PathBuf>,
+    acl_file: Option<PathBuf>,
+    acl_default_allows: bool,
+    acl_disconnects: bool,
     rewrite: Vec<RewriteRule>,
     retained_ttl: Vec<RetainedTtl>,
     auto_subscribe: Vec<AutoSubscription>,
@@ -456,6 +502,9 @@ impl Default for Settings {
             redirect: RedirectWhen::default(),
             response_information: None,
             password_file: None,
+            acl_file: None,
+            acl_default_allows: false,
+            acl_disconnects: false,
             rewrite: Vec::new(),
             retained_ttl: Vec::new(),
             auto_subscribe: Vec::new(),
@@ -479,6 +528,7 @@ struct Machine {
     cpus: NonZeroUsize,
     resolve: address::Resolve,
     read_passwords: fn(&Path) -> std::io::Result<(String, bool)>,
+    read_acl: fn(&Path) -> std::io::Result<String>,
 }
 
 impl Machine {
@@ -489,6 +539,7 @@ impl Machine {
             cpus: cpus.min(SHARDS_ALLOWED),
             resolve: address::system_resolve,
             read_passwords: read_password_file,
+            read_acl: acl::read_acl_file,
         }
     }
 }

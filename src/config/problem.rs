@@ -72,11 +72,17 @@ impl Problem {
 pub(super) struct Origin {
     label: String,
     line: Option<usize>,
+    column: Option<usize>,
 }
 
 impl Origin {
     pub(super) fn new(label: &str, line: Option<usize>) -> Self {
-        Self { label: label.to_owned(), line }
+        Self { label: label.to_owned(), line, column: None }
+    }
+
+    /// A place in a file, to the character.
+    pub(super) fn at(label: &str, line: usize, column: usize) -> Self {
+        Self { column: Some(column), ..Self::new(label, Some(line)) }
     }
 
     /// The origin of what nobody wrote.
@@ -87,10 +93,11 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}", self.label),
-            None => f.write_str(&self.label),
+        f.write_str(&self.label)?;
+        for place in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{place}")?;
         }
+        Ok(())
     }
 }
 
@@ -125,6 +132,10 @@ pub(super) enum Fault {
     UnreadablePasswords(String),
     #[error(transparent)]
     PasswordLine(LineError),
+    #[error("the file named by acl_file cannot be read: {0}")]
+    UnreadableAcl(String),
+    #[error("{0}")]
+    AclLine(String),
     #[error(transparent)]
     Address(AddressError),
     #[error("listen address {text:?} is the same as {earlier:?} (both are {address})")]

@@ -144,6 +144,38 @@ pub(super) static KEYS: &[Key] = &[
               directory; empty is none.",
     },
     Key {
+        name: "acl_file",
+        kind: Kind::Text(|settings, path| {
+            settings.acl_file = (!path.is_empty()).then(|| path.into());
+            Ok(())
+        }),
+        show: |settings| match &settings.acl_file {
+            None => "none".to_owned(),
+            Some(path) => path.display().to_string(),
+        },
+        doc: "File of rules for who may publish, subscribe and receive what: `[[rule]]` tables if it \
+              ends in `.toml`, otherwise in the form of mosquitto's `acl_file`. It is read at start \
+              and on SIGHUP; empty is none.",
+    },
+    Key {
+        name: "acl_default",
+        kind: Kind::Choice(&["deny", "allow"], |settings, index| {
+            settings.acl_default_allows = index == 1;
+        }),
+        show: |settings| ["deny", "allow"][usize::from(settings.acl_default_allows)].to_owned(),
+        doc: "What becomes of what no `[[rule]]` of `acl_file` is about. Topics that start with `$` \
+              are published to only where a rule allows it.",
+    },
+    Key {
+        name: "acl_denied",
+        kind: Kind::Choice(&["drop", "disconnect"], |settings, index| {
+            settings.acl_disconnects = index == 1;
+        }),
+        show: |settings| ["drop", "disconnect"][usize::from(settings.acl_disconnects)].to_owned(),
+        doc: "What follows when a client publishes what it may not: the message is dropped, which \
+              MQTT 5.0 clients are told in the acknowledgement (0x87), or the client is disconnected.",
+    },
+    Key {
         name: "shards",
         kind: Kind::Number(1..=SHARDS_MAX as u64, |settings, number| {
             settings.shards = Some(NonZeroUsize::new(number.try_into().ok()?)?);

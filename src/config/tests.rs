@@ -16,7 +16,12 @@ fn machine() -> Machine {
         };
         Ok(ips.iter().map(|ip| SocketAddr::from((*ip, port))).collect())
     }
-    Machine { cpus: NonZeroUsize::new(3).unwrap(), resolve, read_passwords: read_password_file }
+    Machine {
+        cpus: NonZeroUsize::new(3).unwrap(),
+        resolve,
+        read_passwords: read_password_file,
+        read_acl: acl::read_acl_file,
+    }
 }
 
 /// A file under the temporary directory, removed at the end.
@@ -165,6 +170,8 @@ fn every_key_can_stand_in_the_file() {
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
         trace_sample: NonZeroU32::new(u32::MAX),
         open_password_file: None,
+        acl: None,
+        acl_default_allows: false,
         policy: Policy {
             anonymous: AnonymousPolicy::Everywhere,
             redirect: Some(Redirect {
@@ -189,6 +196,7 @@ fn every_key_can_stand_in_the_file() {
                 default: Strategy::Random,
                 by_prefix: vec![("jobs".into(), Strategy::Sticky)],
             },
+            acl_disconnects: false,
             durability: Durability {
                 relaxed: true,
                 relaxed_topics: vec![

@@ -255,6 +255,8 @@ fn session_record(
         client: session.client.as_str(),
         user_name: session.user_name.as_deref(),
         is_proven: session.is_proven,
+        groups: session.groups.iter().map(|group| &**group).collect(),
+        address: session.address,
         expiry_secs: session.expiry_secs,
         detached_at: session.detached_at,
         will,

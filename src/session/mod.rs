@@ -25,10 +25,28 @@ pub use sending::Sending;
 pub use subscriptions::Subscriptions;
 
 use crate::{
+    auth::{Identity, acl::Verdicts},
     base::{ClientId, ConnId, Text, Time},
     message::Publication,
     storage::{Hold, SessionNumber},
 };
+
+/// Who may do what in a session.
+#[derive(Debug, Default)]
+pub struct Rights {
+    /// Who its present or last connection has proven to be: the session of a user is theirs alone.
+    pub identity: Identity,
+    /// What access rules have said of late.
+    pub verdicts: Verdicts,
+    /// Whether what waits was let in by other rules than those in force.
+    pub is_rechecked: bool,
+}
+
+impl From<Identity> for Box<Rights> {
+    fn from(identity: Identity) -> Self {
+        Self::new(Rights { identity, ..Rights::default() })
+    }
+}
 
 /// One client's session on its home shard.
 #[derive(Debug)]
@@ -39,8 +57,8 @@ pub struct Session {
     pub durable: Option<Durable>,
     /// User Name of its present or last connection.
     pub user_name: Option<Text>,
-    /// Whether that connection has proven to be this user: the session is theirs alone.
-    pub is_proven: bool,
+    /// What access rules go by, if anybody asks.
+    pub rights: Option<Box<Rights>>,
     /// The connection that serves it now.
     pub conn: Option<ConnId>,
     /// Filters the client is subscribed to.
@@ -68,8 +86,8 @@ pub struct Session {
 }
 
 /// There are millions that have been away for long: what few of them need is boxed. The allocator's next
-/// size is 192.
-const _: () = assert!(size_of::<Session>() <= 160);
+/// size is 224.
+const _: () = assert!(size_of::<Session>() <= 192);
 
 impl Session {
     /// A session without any state.
@@ -78,7 +96,7 @@ impl Session {
             client,
             durable: None,
             user_name: None,
-            is_proven: false,
+            rights: None,
             conn: None,
             subscriptions: Subscriptions::default(),
             requests: Requests::default(),
@@ -92,6 +110,11 @@ impl Session {
             timer_at: None,
             drops: 0,
         }
+    }
+
+    /// Who its client is.
+    pub fn identity(&self) -> &Identity {
+        self.rights.as_deref().map_or(Identity::nobody(), |rights| &rights.identity)
     }
 
     /// The earliest point at which something is due without any packet.

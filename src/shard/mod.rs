@@ -28,8 +28,8 @@ use std::{
     net::TcpListener,
     os::fd::AsRawFd,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -43,6 +43,7 @@ use self::{
     wake::Wake,
 };
 use crate::{
+    auth::acl::Acl,
     base::{ConnId, ShardId, Time, TimeOrigin},
     broker::{Broker, BrokerSetup, Summary},
     storage::{LogSetup, RecoveredShard},
@@ -99,13 +100,18 @@ pub(crate) enum Milestone {
     Accepting,
     /// At shutdown: everything read by any shard has been handled; connections close now.
     Flushed,
+    /// These access rules are in force there, by how often they have changed.
+    AclInForce(u64),
 }
 
-/// How the server tells all shards to stop. Shared by all threads.
+/// How the server tells all shards to stop, and which access rules are in force. Shared by all threads.
 pub(crate) struct Control {
     stopping: AtomicBool,
     /// Shards that have restored what was in their log, and know that the others know.
     restored: AtomicUsize,
+    acl: Mutex<Option<Arc<Acl>>>,
+    /// How often they have changed.
+    acl_version: AtomicU64,
     wakes: Vec<Arc<Wake>>,
 }
 
@@ -114,7 +120,23 @@ impl Control {
     pub(crate) fn new(shards: u16) -> io::Result<Arc<Self>> {
         let wakes = (0..shards).map(|_| Wake::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let (stopping, restored) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Ok(Arc::new(Self { stopping, restored, wakes }))
+        let (acl, acl_version) = (Mutex::new(None), AtomicU64::new(0));
+        Ok(Arc::new(Self { stopping, restored, acl, acl_version, wakes }))
+    }
+
+    /// Has all shards go by these access rules from now on. Returns how often they have changed.
+    pub(crate) fn set_acl(&self, acl: Arc<Acl>) -> u64 {
+        *self.acl.lock().unwrap_or_else(PoisonError::into_inner) = Some(acl);
+        let version = self.acl_version.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wake_all();
+        version
+    }
+
+    /// How often they have changed, and the last ones, if that is more than `seen`.
+    fn acl_since(&self, seen: u64) -> Option<(u64, Option<Arc<Acl>>)> {
+        let version = self.acl_version.load(Ordering::Acquire);
+        let acl = || self.acl.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (version != seen).then(|| (version, acl()))
     }
 
     /// Starts the shutdown of all shards.
@@ -211,6 +233,8 @@ struct Shard {
     /// Read once a turn.
     now: Time,
     stage: Stage,
+    /// How often the access rules had changed that are in force here.
+    acl_version: u64,
     /// When the ring's timer fires, if it runs.
     timer: Option<Time>,
     /// When to try again after accept ran out of a resource.
@@ -271,6 +295,7 @@ impl Shard {
             clock: setup.clock,
             now,
             stage: Stage::Restoring { is_known: false },
+            acl_version: 0,
             timer: None,
             accept_again: None,
             to_receive: Vec::new(),

@@ -42,6 +42,7 @@ impl Shard {
 
     fn turn(&mut self) -> io::Result<()> {
         self.read_clock();
+        self.take_acl();
         let completions = self.take_completions()?;
         self.take_lanes();
         self.take_answers();
@@ -67,6 +68,15 @@ impl Shard {
             self.log_traces();
         }
         self.submit_and_sleep(completions)
+    }
+
+    /// Goes by other access rules, if the server has some.
+    fn take_acl(&mut self) {
+        if let Some((version, acl)) = self.control.acl_since(self.acl_version) {
+            self.acl_version = version;
+            self.broker.set_acl(self.now, acl);
+            (self.report)(Milestone::AclInForce(version));
+        }
     }
 
     /// Takes in what the kernel has, and what it posts as long as it says that there is more: the more there is

@@ -3,7 +3,7 @@
 //! What is decoded is as valid as what a client may send: topics, filters and properties are checked. Nothing
 //! is copied, and no list is longer than the bytes for it.
 
-use std::num::NonZeroU32;
+use std::{net::IpAddr, num::NonZeroU32};
 
 use super::{
     Attached, Boot, DelayedRecord, DeliveryNumber, Intake, MessageRecord, PublicationRecord,
@@ -95,6 +95,7 @@ fn read_session_record<'a>(reader: &mut Reader<'a>) -> Result<SessionRecord<'a>,
     let flags = reader.flags(0xF)?;
     let client = reader.text()?;
     let user_name = some(flags & 1, reader, Reader::text)?;
+    let (groups, address) = read_identity(reader)?;
     let expiry_secs = reader.number()?;
     let detached_at = some(flags & 4, reader, wall_time)?;
     let will = some(flags & 8, reader, read_will)?;
@@ -111,6 +112,8 @@ fn read_session_record<'a>(reader: &mut Reader<'a>) -> Result<SessionRecord<'a>,
         client,
         user_name,
         is_proven,
+        groups,
+        address,
         expiry_secs,
         detached_at,
         will,
@@ -127,13 +130,32 @@ fn read_session_record<'a>(reader: &mut Reader<'a>) -> Result<SessionRecord<'a>,
 fn read_attached<'a>(reader: &mut Reader<'a>) -> Result<Attached<'a>, RecordError> {
     let session = session(reader)?;
     let flags = reader.flags(0x7)?;
+    let user_name = some(flags & 1, reader, Reader::text)?;
+    let (groups, address) = read_identity(reader)?;
     Ok(Attached {
         session,
-        user_name: some(flags & 1, reader, Reader::text)?,
+        user_name,
         is_proven: flags & 2 != 0,
+        groups,
+        address,
         expiry_secs: reader.number()?,
         will: some(flags & 4, reader, read_will)?,
     })
+}
+
+fn read_identity<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(Vec<&'a str>, Option<IpAddr>), RecordError> {
+    let groups = list(reader, 1, Reader::text)?;
+    let address = match *reader.bytes()? {
+        [] => None,
+        [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
+        ref bytes => {
+            let octets = <[u8; 16]>::try_from(bytes);
+            Some(octets.map_err(|_| RecordError("address of neither 4 nor 16 bytes"))?.into())
+        }
+    };
+    Ok((groups, address))
 }
 
 fn read_will<'a>(reader: &mut Reader<'a>) -> Result<WillRecord<'a>, RecordError> {

@@ -6,6 +6,8 @@ use super::{
     Attached, Boot, DelayedRecord, DeliveryNumber, Intake, MessageRecord, PublicationRecord,
     Record, SessionNumber, SessionRecord, Source, Target, WillRecord, wire::Put,
 };
+use std::net::IpAddr;
+
 use crate::{base::PacketId, topic::SubscriptionOptions};
 
 impl Record<'_> {
@@ -92,6 +94,7 @@ fn put_session_record(out: &mut Vec<u8>, record: &SessionRecord<'_>) {
     );
     out.put_bytes(record.client.as_bytes());
     put_some_text(out, record.user_name);
+    put_identity(out, &record.groups, record.address);
     out.put_u64(record.expiry_secs);
     put_some(out, record.detached_at.map(|at| at.0));
     if let Some(will) = &record.will {
@@ -119,9 +122,21 @@ fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) {
             | flag(attached.will.is_some(), 4),
     );
     put_some_text(out, attached.user_name);
+    put_identity(out, &attached.groups, attached.address);
     out.put_u64(attached.expiry_secs);
     if let Some(will) = &attached.will {
         put_will(out, will);
+    }
+}
+
+/// Groups, and the address as its bytes, of which there are none without one.
+fn put_identity(out: &mut Vec<u8>, groups: &[&str], address: Option<IpAddr>) {
+    out.put_count(groups.len());
+    groups.iter().for_each(|group| out.put_bytes(group.as_bytes()));
+    match address {
+        None => out.put_bytes(&[]),
+        Some(IpAddr::V4(address)) => out.put_bytes(&address.octets()),
+        Some(IpAddr::V6(address)) => out.put_bytes(&address.octets()),
     }
 }
 

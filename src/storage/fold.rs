@@ -179,6 +179,8 @@ impl Fold {
             client: ClientId::new(record.client),
             user_name: record.user_name.map(Into::into),
             is_proven: record.is_proven,
+            groups: record.groups.iter().map(|group| (*group).into()).collect(),
+            address: record.address,
             expiry_secs: record.expiry_secs,
             detached_at: record.detached_at,
             will,
@@ -212,6 +214,8 @@ impl Fold {
         if let Some(Known { session, .. }) = self.known(attached.session) {
             session.user_name = attached.user_name.map(Into::into);
             session.is_proven = attached.is_proven;
+            session.groups = attached.groups.iter().map(|group| (*group).into()).collect();
+            session.address = attached.address;
             session.expiry_secs = attached.expiry_secs;
             session.detached_at = None;
             session.will = will;

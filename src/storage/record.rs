@@ -1,6 +1,6 @@
 //! The records of a log: what each says, and as which bytes.
 
-use std::num::NonZeroU32;
+use std::{net::IpAddr, num::NonZeroU32};
 
 use super::{DeliveryNumber, SessionNumber};
 use crate::{
@@ -101,6 +101,10 @@ pub struct SessionRecord<'a> {
     pub user_name: Option<&'a str>,
     /// Whether that connection had proven to be this user.
     pub is_proven: bool,
+    /// Groups of that user.
+    pub groups: Vec<&'a str>,
+    /// Where that connection came from.
+    pub address: Option<IpAddr>,
     /// Session Expiry Interval in seconds; `u32::MAX` never expires.
     pub expiry_secs: u32,
     /// When it lost its connection; `None` while it has one.
@@ -132,6 +136,10 @@ pub struct Attached<'a> {
     pub user_name: Option<&'a str>,
     /// Whether that connection had proven to be this user.
     pub is_proven: bool,
+    /// Groups of that user.
+    pub groups: Vec<&'a str>,
+    /// Where that connection came from.
+    pub address: Option<IpAddr>,
     /// Session Expiry Interval in seconds; `u32::MAX` never expires.
     pub expiry_secs: u32,
     /// Its will.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -59,6 +60,10 @@ pub struct RecoveredSession {
     pub user_name: Option<Text>,
     /// Whether that connection had proven to be this user.
     pub is_proven: bool,
+    /// Groups of that user.
+    pub groups: Vec<Box<str>>,
+    /// Where that connection came from.
+    pub address: Option<IpAddr>,
     /// Session Expiry Interval in seconds.
     pub expiry_secs: u32,
     /// When it lost its connection; `None`: it had one at the end.

@@ -39,6 +39,8 @@ pub struct Marks(u8);
 impl Marks {
     const EXCLUSIVE: u8 = 1;
     const DURABLE: u8 = 2;
+    const CHECKED: u8 = 4;
+    const DENIED: u8 = 8;
 
     /// That of a session that outlives the process, or not.
     pub const fn durable(is_durable: bool) -> Self {
@@ -48,6 +50,25 @@ impl Marks {
     /// Whether its session outlives the process.
     pub const fn is_durable(self) -> bool {
         self.0 & Self::DURABLE != 0
+    }
+
+    /// The same with what access rules say: whether it brings anything at all, and whether each message
+    /// of it needs a decision.
+    #[must_use]
+    pub const fn with_access(self, is_denied: bool, is_checked: bool) -> Self {
+        let others = self.0 & !(Self::CHECKED | Self::DENIED);
+        let checked = if is_checked { Self::CHECKED } else { 0 };
+        Self(others | checked | if is_denied { Self::DENIED } else { 0 })
+    }
+
+    /// Whether access rules let it bring nothing.
+    pub const fn is_denied(self) -> bool {
+        self.0 & Self::DENIED != 0
+    }
+
+    /// Whether access rules are asked about each message.
+    pub const fn is_checked(self) -> bool {
+        self.0 & Self::CHECKED != 0
     }
 
     /// Set by the index: the filter is exclusive, and so beside another one that

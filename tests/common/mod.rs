@@ -9,12 +9,14 @@ mod broker;
 mod client;
 mod notation;
 mod scram;
+mod users;
 mod wire;
 
 pub(crate) use broker::{Broker, free_port};
 pub(crate) use client::{Connack, RawClient};
 pub(crate) use notation::wire;
 pub(crate) use scram::ClientKeys;
+pub(crate) use users::password_file;
 pub(crate) use wire::{fields, hex};
 
 /// Runs the check for every case of a table and fails at the end, so that one run shows them all.

@@ -212,7 +212,7 @@ on_one_and_four_shards! {
     a_retained_message_is_retained_when_it_is_published;
     message_expiry_counts_from_publication;
     a_topic_alias_can_stand_for_it;
-    malformed_ones_are_refused;
+    malformed_ones_are_refused with "acl_file=tests/conformance/dollar.acl";
     a_will_can_be_delayed;
     a_malformed_delayed_will_is_refused;
     further_ones_are_refused_at_the_bound with "limits.delayed_messages_max=1";

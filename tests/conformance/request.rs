@@ -355,7 +355,7 @@ fn waiting_requests_are_bounded(broker: &Broker) {
 
 on_one_and_four_shards! {
     a_registration_brings_nothing;
-    a_request_brings_what_matches;
+    a_request_brings_what_matches with "acl_file=tests/conformance/dollar.acl";
     a_topic_can_be_requested;
     refused_requests_bring_nothing;
     unsubscribe_ends_the_registration;

@@ -217,7 +217,7 @@ on_one_and_four_shards! {
     a_retained_message_is_kept_replaced_and_cleared;
     live_subscribers_see_no_retain_flag;
     retained_messages_come_with_the_lower_qos;
-    a_wildcard_brings_every_match;
+    a_wildcard_brings_every_match with "acl_file=tests/conformance/dollar.acl";
     resuming_brings_no_retained_messages;
     retained_messages_keep_properties_and_expire;
     what_is_published_after_suback_comes_once;

@@ -112,5 +112,5 @@ on_one_and_four_shards! {
         "retained_ttl=['r/+ => 20600', 'r/# => 1']";
     a_message_is_gone_after_its_time with "retained_ttl=short/# => 1";
     zero_keeps_nothing with "retained_ttl=none => 0";
-    expired_messages_leave_the_store with "retained_ttl=short/# => 1";
+    expired_messages_leave_the_store with "retained_ttl=short/# => 1", "acl_file=tests/conformance/dollar.acl";
 }

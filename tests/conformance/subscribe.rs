@@ -159,7 +159,7 @@ fn subscribe_errors_have_their_reason_codes(broker: &Broker) {
 
 on_one_and_four_shards! {
     suback_grants_each_filter_in_order;
-    filters_match_as_the_standard_says;
+    filters_match_as_the_standard_says with "acl_file=tests/conformance/dollar.acl";
     overlapping_subscriptions_deliver_once;
     subscription_identifiers_come_with_the_message;
     a_filter_subscribed_again_is_replaced;

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acl;
 mod libraries;
 mod log_lines;
 mod mosquitto;

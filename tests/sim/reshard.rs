@@ -94,7 +94,11 @@ fn check_session(old: &RecoveredSession, new: &RecoveredSession) {
             Delivery::Received => "received",
             Delivery::Done => "done",
         });
-        let connection = (session.user_name.clone(), session.is_proven, session.expiry_secs);
+        let connection = (
+            (session.user_name.clone(), session.is_proven),
+            (session.groups.clone(), session.address),
+            session.expiry_secs,
+        );
         let exchanges = (session.received.clone(), session.first, session.sent);
         let own = (connection, session.detached_at, will, exchanges);
         format!("{own:?} {:?} {:?}", session.subscriptions, states.collect::<Vec<_>>())

@@ -1,5 +1,7 @@
 //! Records of every kind, with odd values.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::{
     super::{
         Attached, Boot, DelayedRecord, DeliveryNumber, Intake, MessageRecord, Position,
@@ -21,6 +23,8 @@ const PROPERTIES: [&[u8]; 3] =
     [b"", b"\x01\x01", b"\x03\x00\x04text\x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x01w"];
 const PAYLOADS: [&[u8]; 3] = [b"", b"payload", &[0x55; 300]];
 const NUMBERS: [u64; 6] = [0, 1, 127, 128, 70_000, u64::MAX];
+const ADDRESSES: [Option<IpAddr>; 3] =
+    [None, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(IpAddr::V6(Ipv6Addr::LOCALHOST))];
 const SECS: [u32; 3] = [0, 300, u32::MAX];
 
 /// Numbers of sessions and deliveries below `bound`, so that a fold of many has something to do.
@@ -33,6 +37,8 @@ pub(super) fn any(random: &mut Random, bound: u64) -> Record<'static> {
             session,
             user_name: option(random, |random| random.pick(&CLIENTS)),
             is_proven: random.chance(2),
+            groups: list(random, |random| random.pick(&CLIENTS)),
+            address: random.pick(&ADDRESSES),
             expiry_secs: random.pick(&SECS),
             will: option(random, will),
         }),
@@ -87,6 +93,8 @@ fn session_record(
         client: random.pick(&CLIENTS),
         user_name: option(random, |random| random.pick(&CLIENTS)),
         is_proven: random.chance(2),
+        groups: list(random, |random| random.pick(&CLIENTS)),
+        address: random.pick(&ADDRESSES),
         expiry_secs: random.pick(&SECS),
         detached_at: option(random, wall_time),
         will: option(random, will),

@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "packets",
         run: targets::packets::run,
@@ -46,6 +46,7 @@ pub const TARGETS: [Target; 8] = [
         seeds: seeds::passwords,
         variants: 10_000,
     },
+    Target { name: "acl", run: targets::acl::run, seeds: seeds::acl, variants: 20_000 },
     Target {
         name: "storage",
         run: targets::storage::run,

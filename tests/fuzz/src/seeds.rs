@@ -241,6 +241,23 @@ pub(crate) fn passwords() -> Vec<Vec<u8>> {
     ]
 }
 
+/// See `targets/acl.rs`: a file, then users, clients and topics, with a NUL between them.
+pub(crate) fn acl() -> Vec<Vec<u8>> {
+    [
+        "# c\ntopic read a/#\ntopic deny a/b\nuser ann\ntopic readwrite $x/+\npattern write own/%u/%c\n\
+         pattern deny own/+/x%c/#\n\0ann\0c\0own/ann/c\0\0c\0a/#\0ann\0a/b\0own/ann/xa/b/c\0ann\0c\0$x/y",
+        "user\ntopic read a#\ntopic foo bar\npattern\n word",
+        "[[rule]]\ndeny = \"subscribe\"\ntopics = [\"a/%c/#\", \"b\"]\nclient = [\"c\", \"d*\"]\n[[rule]]\n\
+         allow = [\"all\"]\ntopics = \"#\"\nqos_max = 1\nretain = true\naddress = \"::/0\"\n[[rule]]\n\
+         allow = \"publish\"\ntopics = \"$SYS/%u\"\nanonymous = true\n[[rule]]\nallow=\"receive\"\n\
+         topics=\"+/+/a\"\nuser=\"*\"\0u\0c\0a/c/x\0\0d/e\0a/d/e\0u\0+\0b/c/a\0\0c\0$SYS/u\0u\0c\0+/+",
+        "[[rule]]\nallow = 1\ntopics = []\nuserr = \"x\"\n[x]\n[[rule",
+    ]
+    .iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect()
+}
+
 /// See `targets/storage.rs`: a byte, then records behind their lengths.
 pub(crate) fn storage() -> Vec<Vec<u8>> {
     let targets = [0, 1, 2].map(|number| Target {
@@ -274,6 +291,8 @@ fn snapshot() -> Record<'static> {
         client: "client",
         user_name: Some("user"),
         is_proven: true,
+        groups: vec!["group"],
+        address: Some(std::net::IpAddr::from([127, 0, 0, 1])),
         expiry_secs: 300,
         detached_at: Some(WallTime(8)),
         will: Some(WILL),
@@ -290,9 +309,17 @@ fn snapshot() -> Record<'static> {
 fn deltas() -> [Record<'static>; 8] {
     let (session, delivery, filter) = (SESSION, DELIVERY, FILTER);
     let (at, options) = (WallTime(6), SubscriptionOptions::default());
-    let (user_name, is_proven, will) = (None, false, Some(WILL));
+    let attached = Attached {
+        session,
+        user_name: None,
+        is_proven: false,
+        groups: Vec::new(),
+        address: None,
+        expiry_secs: 1,
+        will: Some(WILL),
+    };
     [
-        Record::Attached(Attached { session, user_name, is_proven, expiry_secs: 1, will }),
+        Record::Attached(attached),
         Record::Subscribed { session, filter, options },
         Record::Unsubscribed { session, filter },
         Record::Done { session, delivery },

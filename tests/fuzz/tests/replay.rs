@@ -47,6 +47,11 @@ fn passwords_hold() {
 }
 
 #[test]
+fn acl_holds() {
+    replay("acl");
+}
+
+#[test]
 fn storage_holds() {
     replay("storage");
 }

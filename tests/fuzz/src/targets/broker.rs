@@ -80,6 +80,7 @@ fn operate(world: &mut World, input: &mut Input<'_>) {
             4..=6 if world.may_flood() => packets::publish_many(version, input, &mut packet),
             7 => return world.shut_down(),
             8..=12 => packets::auth(input, &mut packet),
+            13 => return world.change_rules(input.u8()),
             _ => return,
         },
     }

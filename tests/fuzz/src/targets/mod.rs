@@ -1,5 +1,6 @@
 //! The targets, one file each.
 
+pub(crate) mod acl;
 pub(crate) mod broker;
 pub(crate) mod config;
 pub(crate) mod packets;

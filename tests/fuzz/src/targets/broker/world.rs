@@ -1,12 +1,20 @@
 //! Brokers with the least shell that keeps their contract: connections, lanes that hold one batch, a clock.
 
-use std::{collections::VecDeque, io, mem, num::NonZeroU32, sync::LazyLock, time::Instant};
+use std::{
+    collections::VecDeque,
+    io, mem,
+    num::NonZeroU32,
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use ringmq::{
+    auth::acl::Acl,
     base::{ConnId, ShardId, Time},
     broker::{Broker, BrokerSetup, Effect, MeshMessage, Origin, TraceSetup},
     codec::Version,
-    config::{AnonymousPolicy, Policy},
+    config::{AclRules, AnonymousPolicy, Policy},
 };
 
 use super::{CLIENTS, packets, view::View};
@@ -171,6 +179,18 @@ impl World {
         }
     }
 
+    /// Other access rules on some shards, as if the others were a turn behind.
+    pub(super) fn change_rules(&mut self, choice: u8) {
+        let rules = RULES[usize::from(choice & 3)];
+        let rules = AclRules::parse(Path::new("rules"), rules, false).expect("rules");
+        let acl = Arc::new(Acl::new(rules));
+        let now = self.now;
+        for shard in (0..self.shards.len()).filter(|shard| choice >> (shard + 2) & 1 == 0) {
+            self.shards[shard].broker.set_acl(now, Some(acl.clone()));
+            self.turn(shard);
+        }
+    }
+
     pub(super) fn shut_down(&mut self) {
         let now = self.now;
         for shard in 0..self.shards.len() {
@@ -211,6 +231,8 @@ impl World {
     /// Every client goes, and time passes until nothing is due any more: every session has ended,
     /// whatever was delayed is published, and what was retained for a time is gone.
     pub(super) fn end(&mut self) {
+        // The last rules, which allow all that is looked at.
+        self.change_rules(3);
         // One that is on a lane gets its place on another shard first.
         for _ in 0..=self.shards.len() {
             for link in 0..self.links.len() {
@@ -372,6 +394,13 @@ impl World {
 
 /// The clock of traces stands still: what they say is not looked at.
 static STOPPED: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Access rules; before any of them come there are none.
+const RULES: [&str; 4] = [
+    "topic readwrite #\ntopic deny a/b",
+    "pattern readwrite %c\npattern read a/#",
+    "topic write a/#\n",
+    "pattern readwrite #\npattern readwrite $d/#\n",
+];
 /// Bytes that one input may make of itself: enough to fill a lane.
 const BYTES_MAX: usize = 12 * 1024 * 1024;
 /// As few as fill a lane.
