@@ -48,6 +48,7 @@ fn offline_sessions_are_small_also_after_a_restart() {
         let each = report(&format!("offline session {name} subscription"), &broker, empty, count);
         broker.terminate();
         let broker = Broker::start_on(&place.0, 1, &LIMITS);
+        settle(&broker);
         let again = report("the same after a restart", &broker, empty, count);
         let allowed =
             SESSION_BYTES_MAX + if is_subscribed { ONE_SUBSCRIPTION_BYTES_MAX } else { 0 };
