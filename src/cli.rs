@@ -11,6 +11,7 @@ use crate::{
     base::QoS,
     config::{self, Flag, Sources},
     explain::{Action, Question},
+    passwd::Change,
 };
 
 /// What the command line asks for.
@@ -31,8 +32,8 @@ pub enum Request {
         file: PathBuf,
         /// Whose line.
         user: String,
-        /// Whether the line goes, or gets a new password.
-        delete: bool,
+        /// What becomes of the line.
+        change: Change,
     },
     /// Say what access rules let a client do and end.
     Explain(Question),
@@ -67,9 +68,17 @@ impl Request {
                 file: file.clone(),
                 sources: Sources { file: Some(file), sets: set, ..Sources::default() },
             },
-            Some(Command::Passwd { file, user, delete }) => Self::Passwd { file, user, delete },
             Some(Command::Acl { command: AclCommand::Explain(args) }) => {
                 Self::Explain(args.question())
+            }
+            Some(Command::Passwd { file, user, delete, from, batch, shown }) => {
+                let change = match from {
+                    _ if batch || shown.is_some() => Change::Shown,
+                    Some(from) => Change::SetFrom(from),
+                    None if delete => Change::Delete,
+                    None => Change::Set,
+                };
+                Self::Passwd { file, user, change }
             }
             Some(Command::Inspect { directory, json }) => Self::Inspect { directory, json },
             Some(Command::Repair { directory, yes }) => Self::Repair { directory, yes },
@@ -114,9 +123,10 @@ enum Command {
     /// Set a user's password in a password file
     ///
     /// Asks for the password twice on the terminal; if standard input is none, reads one
-    /// line from there. The file holds no password, only keys that can check one. If there
-    /// is none it is created, readable for its owner alone; all else in it is kept. A
-    /// broker reads it at its start (configuration key password_file).
+    /// line from there. The file holds no password, only an Argon2id hash and SCRAM keys
+    /// that can check one. If there is none it is created, readable for its owner alone;
+    /// all else in it is kept, lines of mosquitto_passwd too. A broker reads it at its
+    /// start (configuration key password_file).
     Passwd {
         /// The password file
         #[arg(value_name = "FILE")]
@@ -125,8 +135,17 @@ enum Command {
         #[arg(value_name = "USER")]
         user: String,
         /// Delete the user instead
-        #[arg(long)]
+        #[arg(short = 'D', long)]
         delete: bool,
+        /// Read the password from this file, which has one line
+        #[arg(long, value_name = "FILE", conflicts_with = "delete")]
+        from: Option<PathBuf>,
+        /// What mosquitto_passwd calls batch mode: refused, with the reason
+        #[arg(short = 'b', hide = true)]
+        batch: bool,
+        /// See `batch`
+        #[arg(hide = true)]
+        shown: Option<OsString>,
     },
     /// Ask access rules
     Acl {
@@ -446,11 +465,19 @@ mod tests {
 
     #[test]
     fn passwd_names_a_file_and_a_user() {
-        let Request::Passwd { file, user, delete } = request(&["passwd", "f", "ann", "--delete"])
-        else {
-            panic!("a change of a password file expected");
-        };
-        assert_eq!((file, user.as_str(), delete), (PathBuf::from("f"), "ann", true));
+        for (args, expected) in [
+            (&["passwd", "f", "ann"][..], Change::Set),
+            (&["passwd", "f", "ann", "--delete"], Change::Delete),
+            (&["passwd", "-D", "f", "ann"], Change::Delete),
+            (&["passwd", "f", "ann", "--from", "p"], Change::SetFrom("p".into())),
+            (&["passwd", "-b", "f", "ann", "pencil"], Change::Shown),
+            (&["passwd", "f", "ann", "pencil"], Change::Shown),
+        ] {
+            let Request::Passwd { file, user, change } = request(args) else {
+                panic!("a change of a password file expected");
+            };
+            assert_eq!((file, user.as_str(), change), (PathBuf::from("f"), "ann", expected));
+        }
     }
 
     #[test]

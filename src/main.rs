@@ -9,8 +9,10 @@ use std::{
 
 use ringmq::{
     cli::Request,
-    config::{AnonymousPolicy, Config, Sources},
-    explain, inspect, logging, passwd, preflight, repair, server,
+    config::{AnonymousPolicy, Chain, Config, Method, Sources},
+    explain, inspect, logging,
+    passwd::{self, Change},
+    preflight, repair, server,
 };
 use tracing::{error, info, warn};
 
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
     let done = match Request::of_process() {
         Request::Run(sources) => run(&sources),
         Request::Check { file, sources } => check(&file, &sources),
-        Request::Passwd { file, user, delete } => set_password(&file, &user, delete),
+        Request::Passwd { file, user, change } => set_password(&file, &user, &change),
         Request::Explain(question) => told(explain::run(&question, io::stdout().lock())),
         Request::Inspect { directory, json } => {
             told(inspect::run(&directory, json, io::stdout().lock()).map(|()| true))
@@ -73,8 +75,8 @@ fn check(file: &Path, sources: &Sources) -> bool {
 }
 
 /// Changes a password file; true if that went well.
-fn set_password(file: &Path, user: &str, delete: bool) -> bool {
-    let done = passwd::run(file, user, delete);
+fn set_password(file: &Path, user: &str, change: &Change) -> bool {
+    let done = passwd::run(file, user, change);
     match &done {
         Ok(what) => drop(writeln!(io::stdout(), "{what}")),
         Err(error) => complain("ringmq: ", error),
@@ -107,10 +109,15 @@ fn announce(config: &Config) {
     if config.ephemeral {
         info!("nothing is kept on disk: all state ends with the process");
     }
-    if config.policy.anonymous == AnonymousPolicy::Nowhere && config.policy.credentials.is_empty() {
+    let lets_in_anybody = |method: &Method| match method {
+        Method::Anonymous => config.policy.anonymous != AnonymousPolicy::Nowhere,
+        Method::Certificate => config.policy.chain != Chain::default(),
+        Method::Password | Method::Jwt | Method::Http => config.policy.knows(*method),
+    };
+    if !config.policy.chain().iter().any(lets_in_anybody) {
         warn!(
-            "allow_anonymous is false and there are no users in a password_file: \
-             every client will be refused"
+            "allow_anonymous is false and there is nothing to authenticate with, such as users in a \
+             password_file: every client will be refused"
         );
     }
     if let Some(path) = &config.open_password_file {

@@ -14,12 +14,15 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    auth::scram,
+    auth::{
+        password::{self, Checker},
+        scram,
+    },
     base::limits::PASSWORD_BYTES_MAX,
     config::{
         Credentials, LineError, UserNameError, prepare_user_name, read_password_file, user_of_line,
     },
-    server,
+    shard::sys,
 };
 
 /// Why a password file was not changed.
@@ -66,38 +69,59 @@ pub enum PasswdError {
     /// No password, or no salt for it.
     #[error("{0}")]
     Input(#[from] io::Error),
+    /// mosquitto_passwd takes that.
+    #[error(
+        "a password on the command line can be read by everybody on this machine: give it as one line of \
+         standard input, or in a file with --from"
+    )]
+    OnCommandLine,
 }
 
-/// Sets the password of a user, which is asked for on the terminal or, if
-/// standard input is none, read from there as one line; or deletes the user.
-/// Returns what was done.
+/// What is to become of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new password: asked for on the terminal or, if standard input is none, read from there as one line.
+    Set,
+    /// A new password: the line of this file.
+    SetFrom(PathBuf),
+    /// No user any more.
+    Delete,
+    /// Somebody has written the password where it can be seen; nothing is done.
+    Shown,
+}
+
+/// Sets the password of a user, or deletes the user. Returns what was done.
 ///
 /// # Errors
 /// [`PasswdError`]; the file is as it was then.
-pub fn run(path: &Path, user: &str, delete: bool) -> Result<String, PasswdError> {
-    let user = prepare_user_name(user)?;
+pub fn run(path: &Path, user: &str, change: &Change) -> Result<String, PasswdError> {
+    let credentials = read(path)?.1;
+    // mosquitto's files may have names that cannot be added here.
+    let is_odd = *change == Change::Delete && credentials.contains(user);
+    let user = if is_odd { user.into() } else { prepare_user_name(user)? };
     // Before anybody types a password for nothing.
-    let had_user = read(path)?.1.get(&user).is_some();
-    let line = if delete {
-        if !had_user {
-            return Err(PasswdError::NoUser { path: path.to_owned(), user: user.into_owned() });
+    let had_user = credentials.contains(&user);
+    let password = match change {
+        Change::Shown => return Err(PasswdError::OnCommandLine),
+        Change::Delete => None,
+        Change::Set => Some(asked_for()?),
+        Change::SetFrom(from) => {
+            let failed = |error| PasswdError::File { path: from.clone(), error };
+            Some(line_of(File::open(from).map_err(failed)?)?)
         }
-        None
-    } else {
-        let salt: [u8; scram::SALT_BYTES] = server::random()?;
-        let password = password()?;
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(PasswdError::Password("the password is too long"));
-        }
-        let verifier = scram::verifier(&password, &salt, scram::ITERATIONS);
-        let why = "the password is empty or holds control or other forbidden characters";
-        Some(format!("{user}:{}", verifier.ok_or(PasswdError::Password(why))?))
+    };
+    if password.is_none() && !had_user {
+        return Err(PasswdError::NoUser { path: path.to_owned(), user: user.into_owned() });
+    }
+    let line = match password {
+        Some(password) => Some(format!("{user}:{}", keys(&password)?)),
+        None => None,
     };
     replace(path, &user, line.as_deref())?;
-    let done = match (delete, had_user) {
-        (true, _) => "deleted",
-        (false, true) => "changed",
-        (false, false) => "added",
+    let done = match (change, had_user) {
+        (Change::Delete, _) => "deleted",
+        (_, true) => "changed",
+        (_, false) => "added",
     };
     Ok(format!("{}: user {user:?} {done}; a broker takes it up at its start", path.display()))
 }
@@ -118,7 +142,21 @@ fn read(path: &Path) -> Result<(String, Credentials), PasswdError> {
     }
 }
 
-fn password() -> Result<String, PasswdError> {
+/// What the file keeps of a password: a hash for clients that send it, keys for those that use SCRAM.
+fn keys(password: &str) -> Result<String, PasswdError> {
+    let salts: ([u8; scram::SALT_BYTES], [u8; password::SALT_BYTES]) =
+        (sys::random()?, sys::random()?);
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(PasswdError::Password("the password is too long"));
+    }
+    let verifier = scram::verifier(password, &salts.0, scram::ITERATIONS);
+    let why = "the password is empty or holds control or other forbidden characters";
+    let verifier = verifier.ok_or(PasswdError::Password(why))?;
+    let hash = Checker::default().hash(password.as_bytes(), salts.1);
+    Ok(format!("{hash} {verifier}"))
+}
+
+fn asked_for() -> Result<String, PasswdError> {
     if io::stdin().is_terminal() {
         let password = rpassword::prompt_password("Password: ")?;
         if password != rpassword::prompt_password("The same again: ")? {
@@ -126,15 +164,19 @@ fn password() -> Result<String, PasswdError> {
         }
         return Ok(password);
     }
+    line_of(io::stdin().lock())
+}
+
+fn line_of(input: impl Read) -> Result<String, PasswdError> {
     let mut bytes = Vec::new();
     // With room for the end of the line, and for one byte too many.
-    io::stdin().lock().take(PASSWORD_BYTES_MAX as u64 + 3).read_to_end(&mut bytes)?;
+    input.take(PASSWORD_BYTES_MAX as u64 + 3).read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes).ok();
     let text = text.ok_or(PasswdError::Password("the password is not valid UTF-8"))?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     if password.contains('\n') {
-        return Err(PasswdError::Password("standard input has more than the line of a password"));
+        return Err(PasswdError::Password("there is more than the line of a password"));
     }
     Ok(password.to_owned())
 }

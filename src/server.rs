@@ -3,9 +3,8 @@
 
 use std::{
     collections::hash_map::RandomState,
-    fs::File,
     hash::BuildHasher,
-    io::{self, Read},
+    io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -32,7 +31,7 @@ use crate::{
     config::{AclRules, Config},
     data_dir::{DataDir, DataDirError, Layout},
     shard::{
-        self, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Listeners, Milestone,
+        self, AuthPool, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Listeners, Milestone,
         ShardSetup, ShardStorage, sys,
     },
     storage::{LogSetup, RecoveredShard},
@@ -108,7 +107,7 @@ struct AclSource {
 /// What the main thread waits for.
 enum Event {
     Reached(Milestone),
-    Ended(ShardId, Result<Summary, String>),
+    Ended(ShardId, Result<Box<Summary>, String>),
     StopRequested(String),
     ReloadRequested,
 }
@@ -242,11 +241,12 @@ impl Server {
         let mut logs = logs.into_iter();
         let connections = ConnectionCount::new(config.policy.limits.connections_max);
         let seed = self.data_dir.as_ref().map_or_else(random_seed, DataDir::seed);
-        let secret = random()?;
+        let secret = sys::random()?;
         let shards = config.shards.get() as u16;
         let lanes = self.control.lanes().into_iter();
         let stopwatch = Instant::now;
         let trace = config.trace_sample.map(|every| TraceSetup { every, stopwatch });
+        let auth = AuthPool::new((0..shards).map(|shard| self.control.wake(ShardId(shard))));
         let setup = |(number, lanes): (usize, LaneEnds)| {
             let shard = ShardId(number as u16);
             let policy = config.policy.clone();
@@ -259,6 +259,7 @@ impl Server {
                 clock: start.clock,
                 connections: connections.clone(),
                 control: self.control.clone(),
+                auth: auth.clone(),
                 storage: logs.next().and_then(|log| self.storage(shard, log, start.origin)),
                 report: Box::new(move |reached| drop(events.send(Event::Reached(reached)))),
             }
@@ -319,13 +320,6 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Bytes from the kernel's randomness, fit for keys.
-pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Where to run each shard: one CPU each, out of those this process may use.
 fn placements(shards: usize) -> io::Result<Vec<Placement>> {
     let cpus = sys::allowed_cpus()?;
@@ -346,7 +340,7 @@ fn start_shard(
         let outcome = catch_unwind(AssertUnwindSafe(|| run_executor(setup, placement)));
         let outcome = outcome.unwrap_or_else(|panic| Err(panic_message(&*panic)));
         // Nobody listens any more if another shard has failed.
-        let _ = events.send(Event::Ended(shard, outcome));
+        let _ = events.send(Event::Ended(shard, outcome.map(Box::new)));
     })
 }
 

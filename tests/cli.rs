@@ -159,7 +159,10 @@ fn passwd_adds_changes_and_deletes() {
     assert_eq!(passwd(&[&path, "ann"], b"pencil\n"), done("user \"ann\" added"));
     assert_eq!(mode(&path), 0o600);
     let first = std::fs::read_to_string(&path).unwrap();
-    assert!(first.starts_with("ann:SCRAM-SHA-256$16384:") && first.ends_with("=\n"), "{first}");
+    let is_both = first.starts_with("ann:$argon2id$v=19$m=19456,t=2,p=1$")
+        && first.contains(" SCRAM-SHA-256$16384:")
+        && first.ends_with("=\n");
+    assert!(is_both, "{first}");
 
     let kept = format!("# users of the plant\n{first}");
     std::fs::write(&path, &kept).unwrap();
@@ -176,6 +179,52 @@ fn passwd_adds_changes_and_deletes() {
     assert_eq!(mode(&path), 0o640, "who may read it is the operator's to say");
 }
 
+const ON_COMMAND_LINE: &str = "a password on the command line can be read by everybody on this machine: give it as \
+     one line of standard input, or in a file with --from";
+
+/// A file that Debian's mosquitto_passwd wrote is taken as it is, and its lines stay until they are changed.
+#[test]
+fn passwd_goes_on_with_a_file_of_mosquitto_passwd() {
+    let path = file("mosquitto.users", "");
+    for (user, hash) in [("old", "sha512"), ("new", "sha512-pbkdf2"), ("gone", "sha512")] {
+        let status = Command::new("mosquitto_passwd")
+            .args(["-H", hash, "-b", &path, user, "pencil"])
+            .status()
+            .expect("mosquitto_passwd is installed");
+        assert!(status.success());
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("old:$6$") && lines[1].starts_with("new:$7$101$"), "{text}");
+    let check = |path: &str| {
+        let config = file("mosquitto.toml", &format!("password_file = \"{path}\"\n"));
+        outcome(&mut ringmq(&["check", &config])).0
+    };
+    assert_eq!(check(&path), 0);
+    assert_eq!(passwd(&[&path, "gone", "-D"], b"").0, 0);
+    let from = file("mosquitto.password", "rubber\n");
+    assert_eq!(passwd(&[&path, "old", "--from", &from], b"").0, 0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let now: Vec<_> = text.lines().collect();
+    assert!(now[0].starts_with("old:$argon2id$") && now[1] == lines[1] && now.len() == 2, "{text}");
+    assert_eq!(check(&path), 0);
+}
+
+/// What a broker does not say in `check`, nor with a wrong configuration.
+#[test]
+fn secrets_are_not_shown() {
+    let secret = "s3cr3t".repeat(8);
+    let right = format!("[auth]\njwt_secret = \"{secret}\"\nhttp_header = \"X: {secret}\"\n");
+    let right = file("secrets.toml", &right);
+    let wrong = format!("[auth]\njwt_secret = [\"{secret}\"]\nhttp_header = \"{secret}\"\n");
+    let wrong = file("wrong-secrets.toml", &wrong);
+    for (path, expected) in [(right, 0), (wrong, 1)] {
+        let (code, stdout, stderr) = outcome(&mut ringmq(&["check", &path]));
+        assert_eq!(code, expected);
+        assert!(!format!("{stdout}{stderr}").contains("s3cr3t"), "{stdout}{stderr}");
+    }
+}
+
 #[test]
 fn passwd_follows_links() {
     let path = file("linked.users", "# here\n");
@@ -184,7 +233,7 @@ fn passwd_follows_links() {
     std::os::unix::fs::symlink(&path, &link).unwrap();
     assert_eq!(passwd(&[&link, "ann"], b"pencil\n").0, 0);
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert!(std::fs::read_to_string(&path).unwrap().starts_with("# here\nann:SCRAM-SHA-256$"));
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("# here\nann:$argon2id$"));
 }
 
 #[test]
@@ -213,9 +262,16 @@ fn passwd_refuses_and_leaves_the_file_alone() {
             "the password is empty or holds control or other forbidden characters",
         ),
         (&[&path, "ann"], b"\xff", "the password is not valid UTF-8"),
-        (&[&path, "ann"], b"one\ntwo\n", "standard input has more than the line of a password"),
+        (&[&path, "ann"], b"one\ntwo\n", "there is more than the line of a password"),
         (&[&path, "ann"], long.as_bytes(), "the password is too long"),
         (&[&path, "ann", "--delete"], b"", &format!("{path}: there is no user \"ann\"")),
+        (
+            &[&path, "ann", "--from", "/nonexistent"],
+            b"x",
+            "/nonexistent: No such file or directory (os error 2)",
+        ),
+        (&[&path, "-b", "ann", "pencil"], b"x", ON_COMMAND_LINE),
+        (&[&path, "ann", "pencil"], b"x", ON_COMMAND_LINE),
         (
             &["/nonexistent/users", "ann"],
             b"x",
@@ -235,7 +291,7 @@ fn passwd_refuses_and_leaves_the_file_alone() {
     assert!(stderr.contains(&format!("{busy} exists: another `ringmq passwd`")), "{stderr}");
 
     std::fs::write(&path, "# users\nann\n").unwrap();
-    let form = "must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY";
+    let form = "must have the form USER:HASH, as `ringmq passwd` and mosquitto_passwd write it";
     let expected = (1, String::new(), format!("ringmq: {path}:2: {form}\n"));
     assert_eq!(passwd(&[&path, "bob"], b"x"), expected);
 }

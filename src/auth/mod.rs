@@ -1,8 +1,14 @@
 //! Who may connect, and what they may do then. Decisions only: no connection, no packet.
 
 pub mod acl;
+pub mod chain;
+pub mod http;
 mod identity;
+pub mod jwt;
+pub mod password;
+pub mod queue;
 pub mod scram;
+pub mod verified;
 
 pub use identity::Identity;
 

@@ -34,11 +34,48 @@ pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
 /// Bytes of a password's salt; more are refused.
 pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 
+/// What checking one Argon2 hash of a password file may cost: memory (KiB), passes and lanes; a hash that
+/// costs more is refused with its line. Each thread that checks has so much memory at most.
+pub const ARGON2_KIB_MAX: u32 = 64 * 1024;
+/// See [`ARGON2_KIB_MAX`].
+pub const ARGON2_PASSES_MAX: u32 = 10;
+/// See [`ARGON2_KIB_MAX`].
+pub const ARGON2_LANES_MAX: u32 = 16;
+
+/// Iterations of a PBKDF2 hash of a password file, about a second; more are refused with their line.
+pub const PBKDF2_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Clients whose credentials wait to be checked by a thread, and bytes of what is kept of them. Past it, of
+/// the address that most wait from, the latest is refused with 0x88 (counted).
+pub const CHECKS_WAITING_MAX: usize = 1000;
+/// See [`CHECKS_WAITING_MAX`].
+pub const CHECKS_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a User Name in CONNECT, where it is to be checked; a longer one is nobody's.
+pub const USER_NAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a token, a longer one is refused.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Keys of a key set, each of which may be tried; a larger set is refused at start.
+pub const TOKEN_KEYS_MAX: usize = 64;
+
+/// Groups of one client and bytes of the name of one; who has more is refused.
+pub const GROUPS_MAX: usize = 64;
+/// See [`GROUPS_MAX`].
+pub const GROUP_BYTES_MAX: usize = 256;
+
+/// Bytes of an answer over HTTP about a client; a longer one is none.
+pub const HTTP_ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Answers over HTTP that are remembered. Beyond, the oldest is forgotten.
+pub const HTTP_CACHE_MAX: usize = 10_000;
+
 /// Bytes of a client's SCRAM message: room for any user name and nonce that is
 /// meant. Past it the exchange fails.
 pub const SCRAM_MESSAGE_BYTES_MAX: usize = 4096;
 
-/// Bytes of a password that `ringmq passwd` takes; more are refused.
+/// Bytes of a password, both that `ringmq passwd` takes and that is checked; a longer one is refused.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// Largest Remaining Length that MQTT can express (section 1.5.5).

@@ -4,18 +4,27 @@
 //! Carries messages between packets and `auth::scram`, which understands them.
 
 use crate::{
-    auth::scram::{self, Exchange, Proven, ScramError},
+    auth::{
+        scram::{self, Exchange, ScramError},
+        verified::Verified,
+    },
     base::{ConnId, SessionKey},
     codec::{
         self, Auth, Connect, Frame, Packet, PacketType, Properties, Property, PropertyBuf,
         ReasonCode, Version, next_frame,
     },
-    config::prepare_user_name,
+    config::{Method, prepare_user_name},
 };
 
-use super::{Broker, Flow, close::Cause, packet_log};
+use super::{
+    Broker, Flow,
+    close::Cause,
+    credentials::{Checking, Proven},
+    packet_log,
+};
 
-/// Where a connection stands whose CONNECT named an authentication method.
+/// Where a connection stands whose CONNECT named an authentication method, or has credentials that take
+/// time to check.
 #[derive(Debug)]
 pub(super) enum Authentication {
     /// Before CONNACK.
@@ -25,6 +34,8 @@ pub(super) enum Authentication {
         connect: Box<[u8]>,
         next: Step,
     },
+    /// The same, for a verdict and not for packets.
+    Checking(Checking),
     /// After it.
     Connected {
         /// Who the client has proven to be.
@@ -47,7 +58,7 @@ pub(super) enum Step {
 enum Turn {
     /// The server's answer, and what comes next.
     Answer(Option<String>, Step),
-    Proven(Proven),
+    Proven(scram::Proven),
 }
 
 /// Authentication Method and Authentication Data of a packet.
@@ -83,7 +94,8 @@ impl Broker {
         packet: &[u8],
         fields: AuthFields<'_>,
     ) -> Flow {
-        if !fields.is_ours() || self.policy.credentials.is_empty() {
+        let is_possible = self.policy.chain().contains(&Method::Password);
+        if !fields.is_ours() || !is_possible || !self.policy.credentials.has_scram() {
             let why = "unknown authentication method (MQTT-4.12.0-1)";
             return self.refuse(conn, ReasonCode::BadAuthenticationMethod, why);
         }
@@ -184,7 +196,7 @@ impl Broker {
     }
 
     /// Takes up the CONNECT of a client that has proven who it is.
-    fn accept_proven(&mut self, conn: ConnId, packet: &[u8], proven: Proven) -> Flow {
+    fn accept_proven(&mut self, conn: ConnId, packet: &[u8], proven: scram::Proven) -> Flow {
         let frame = next_frame(packet, u32::MAX).ok().flatten();
         let Some(Ok(connect)) = frame.as_ref().map(codec::decode_connect) else {
             debug_assert!(false, "it was a CONNECT when the exchange began");
@@ -195,7 +207,11 @@ impl Broker {
             return self.refuse(conn, ReasonCode::BadUserNameOrPassword, why);
         }
         match self.client_id(&connect) {
-            Ok(client) => self.accept(conn, &connect, client, Some(proven)),
+            Ok(client) => {
+                let identity = Verified::of_user(&proven.user);
+                let server_final = Some(proven.server_final);
+                self.accept(conn, &connect, client, Some(Proven { identity, server_final }))
+            }
             Err(reason) => self.refuse(conn, reason, "client identifier refused"),
         }
     }
@@ -260,7 +276,7 @@ impl Broker {
 }
 
 /// Whether CONNECT has a User Name beside, and it is another one.
-fn names_somebody_else(connect: &Connect<'_>, proven: &Proven) -> bool {
+fn names_somebody_else(connect: &Connect<'_>, proven: &scram::Proven) -> bool {
     let prepared = |name| prepare_user_name(name).ok();
     connect.user_name.is_some_and(|name| prepared(name).as_deref() != Some(&*proven.user))
 }

@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Refused(ReasonCode, &'static str),
     /// A client that did not prove again who it is.
     NotAuthenticated(String),
+    /// What was verified of the client does not hold any longer.
+    ProofExpired,
     /// A CONNECT that is not acceptable.
     ConnectRefused(ReasonCode, String),
     /// The first packet was no CONNECT of any MQTT version.
@@ -59,6 +61,7 @@ impl Cause {
             Self::NotAuthenticated(_) => Some(ReasonCode::NotAuthorized),
             Self::ReplyTooLarge => Some(ReasonCode::PacketTooLarge),
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
+            Self::ProofExpired => Some(ReasonCode::MaximumConnectTime),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver),
             Self::Shutdown => Some(ReasonCode::ServerShuttingDown),
             Self::Client(_)
@@ -82,6 +85,7 @@ impl Cause {
                 _,
             ) => None,
             Self::ConnectRefused(_, why) => Some(why.clone()),
+            Self::ProofExpired => Some(self.explain()),
             _ => None,
         }
     }
@@ -105,6 +109,7 @@ impl Cause {
             Self::ReplyTooLarge => "a reply passes the client's Maximum Packet Size".into(),
             Self::ConnAckTooLarge => "CONNACK passes the client's Maximum Packet Size".into(),
             Self::KeepAlive => "keep-alive exceeded".into(),
+            Self::ProofExpired => "the credentials of the client have expired".into(),
             Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),
             Self::Shutdown => "the server shuts down".into(),
         }
@@ -211,15 +216,23 @@ impl Broker {
             connection.last_packet_at = self.now;
         }
         let deadline = match connection.session {
-            Some(_) => connection.silent_until(),
+            Some(_) => connection.next_deadline(),
             None => {
                 let secs = u64::from(self.policy.limits.connect_timeout_secs);
                 Some(connection.last_packet_at.plus_secs(secs))
             }
         };
         if deadline.is_some_and(|at| at <= self.now) {
-            let is_settled = connection.session.is_some();
-            self.close(conn, if is_settled { Cause::KeepAlive } else { Cause::ConnectTimeout });
+            let has_expired = connection.proven_until.is_some_and(|at| at <= self.now);
+            match connection.session {
+                Some(_) if has_expired => self.close(conn, Cause::ProofExpired),
+                Some(_) => self.close(conn, Cause::KeepAlive),
+                None if connection.paused.verdict => {
+                    let why = "the credentials could not be checked in time";
+                    self.refuse(conn, ReasonCode::ServerUnavailable, why)
+                }
+                None => self.close(conn, Cause::ConnectTimeout),
+            };
         } else {
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
         }

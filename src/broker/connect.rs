@@ -2,7 +2,7 @@
 //! what it is told in CONNACK.
 
 use crate::{
-    auth::{self, Identity, scram::Proven},
+    auth::Identity,
     base::{ClientId, ConnId, QoS, SessionKey, limits},
     codec::{
         self, ConnAck, Connect, DecodeError, Frame, Packet, PacketType, Property, PropertyBuf,
@@ -19,6 +19,7 @@ use super::{
     authenticate::{AuthFields, Authentication, push_fields},
     close::Cause,
     connection::{Connection, Origin},
+    credentials::Proven,
     destination::Refusal,
     packet_log,
     topic_aliases::ToClient,
@@ -86,7 +87,7 @@ impl Broker {
         if fields.method.is_some() {
             return self.begin_authentication(conn, &rest[..frame.len], fields);
         }
-        self.accept(conn, &connect, client, None)
+        self.check_credentials(conn, &connect, &rest[..frame.len], client, 0)
     }
 
     /// Lets the client in, if nothing speaks against it. `proven` is who it is,
@@ -204,7 +205,7 @@ impl Broker {
         }
     }
 
-    /// Whether the client may connect, with this will.
+    /// Whether the client may have its will.
     fn admit(
         &self,
         conn: ConnId,
@@ -212,16 +213,6 @@ impl Broker {
         connect: &Connect<'_>,
         proven: Option<&Proven>,
     ) -> Result<(), (ReasonCode, &'static str)> {
-        let origin = self.connections.get(conn).map(|connection| connection.origin);
-        if proven.is_none()
-            && !origin.is_some_and(|origin| auth::admits(self.policy.anonymous, origin.is_local))
-        {
-            let why = match connect.password {
-                None => "anonymous clients are not allowed here",
-                Some(_) => "a Password in CONNECT proves nothing here, only SCRAM-SHA-256 does",
-            };
-            return Err((ReasonCode::NotAuthorized, why));
-        }
         let Some(will) = &connect.will else { return Ok(()) };
         if will.qos > self.policy.limits.maximum_qos {
             return Err((ReasonCode::QoSNotSupported, "will QoS above maximum_qos"));
@@ -231,6 +222,7 @@ impl Broker {
         }
         let user = user_name(connect, proven).unwrap_or_default();
         let names = ClientNames { client: client.as_str(), user };
+        let origin = self.connections.get(conn).map(|connection| connection.origin);
         let identity = origin.map(|origin| identity_of(proven, origin)).unwrap_or_default();
         let checked = self.check_will((client, &identity), names, will.topic);
         checked.map_err(|refusal| match refusal {
@@ -316,10 +308,17 @@ impl Broker {
             connection.asked_for_expiry = properties.session_expiry_secs > 0;
             connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
             connection.last_packet_at = self.now;
-            let deadline = connection.silent_until();
+            let identity = granted.proven.as_ref().map(|proven| &proven.identity);
+            connection.proven_until = identity
+                .and_then(|identity| identity.valid_secs)
+                .map(|secs| self.now.plus_secs(secs));
+            let deadline = connection.next_deadline();
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
-            connection.authentication = granted.proven.as_ref().map(|proven| {
-                Box::new(Authentication::Connected { user: proven.user.clone(), again: None })
+            let with_method =
+                granted.proven.as_ref().filter(|proven| proven.server_final.is_some());
+            connection.authentication = with_method.map(|proven| {
+                let user = proven.identity.user.clone();
+                Box::new(Authentication::Connected { user, again: None })
             });
             tracing::info!(
                 client = %connect_name(&self.sessions, key),
@@ -329,6 +328,7 @@ impl Broker {
                 keep_alive_secs = granted.keep_alive_secs,
                 session_present = granted.session_present,
                 user = user_name(connect, granted.proven.as_ref()).unwrap_or_default(),
+                groups = identity.map(|identity| identity.groups.join(" ")),
                 "client connected"
             );
         }
@@ -368,8 +368,10 @@ impl Broker {
             properties.push(Property::AssignedClientIdentifier(client.as_str()));
         }
         let client = granted.assigned.as_ref().map_or(connect.client_id, ClientId::as_str);
-        if let Some(proven) = &granted.proven {
-            push_fields(Some(&proven.server_final), properties);
+        let server_final =
+            granted.proven.as_ref().and_then(|proven| proven.server_final.as_deref());
+        if server_final.is_some() {
+            push_fields(server_final, properties);
         }
         if granted.session_expiry_secs != asked.session_expiry_secs {
             properties.push(Property::SessionExpiryInterval(granted.session_expiry_secs));
@@ -491,20 +493,24 @@ impl ConnectProperties {
 
 /// Who the client is: what it has proven, otherwise what it says.
 fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'a str> {
-    proven.map(|proven| &*proven.user).or(connect.user_name)
+    proven.map(|proven| &*proven.identity.user).or(connect.user_name)
 }
 
 /// What access rules know of the client.
 fn identity_of(proven: Option<&Proven>, origin: Origin) -> Identity {
-    let user = proven.map(|proven| proven.user.clone());
-    Identity { user, ..Identity::anonymous(origin.peer.ip().to_canonical()) }
+    let found = proven.map(|proven| &proven.identity);
+    Identity {
+        user: found.map(|found| found.user.clone()),
+        groups: found.map_or_else(Vec::new, |found| found.groups.to_vec()),
+        address: Some(origin.peer.ip().to_canonical()),
+    }
 }
 
 /// Whether a session is that of a user who the client has not proven to be: neither what is in it
 /// nor its end is theirs.
 fn is_of_another_user(session: &Session, proven: Option<&Proven>) -> bool {
     session.identity().is_proven()
-        && session.identity().user.as_deref() != proven.map(|proven| &*proven.user)
+        && session.identity().user.as_deref() != proven.map(|proven| &*proven.identity.user)
 }
 
 fn connect_name(sessions: &super::Sessions, key: SessionKey) -> ClientId {

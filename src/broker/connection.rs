@@ -65,6 +65,8 @@ pub(super) struct Connection {
     pub(super) silence_max_millis: u32,
     /// When its last packet came; before CONNECT, when it was opened.
     pub(super) last_packet_at: Time,
+    /// How long what has been verified of the client holds.
+    pub(super) proven_until: Option<Time>,
     /// When its timer is set to.
     pub(super) timer_at: Option<Time>,
     /// Topic aliases that the client has set.
@@ -77,8 +79,8 @@ pub(super) struct Connection {
     pub(super) ack_line: AckLine,
 }
 
-/// Beside its session, the largest part of an idle client. The allocator's next size is 224.
-const _: () = assert!(size_of::<Connection>() <= 192);
+/// Beside its session, the largest part of an idle client. The allocator's next size is 256.
+const _: () = assert!(size_of::<Connection>() <= 224);
 
 /// Why a connection is not read from. Several reasons can hold at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -91,13 +93,15 @@ pub(super) struct Pause {
     pub(super) claims: bool,
     /// The first of what waits for it is being read from the log, and is to come before any reply.
     pub(super) refill: bool,
+    /// The credentials of its CONNECT are being checked.
+    pub(super) verdict: bool,
     /// DISCONNECT has come, and acknowledgements that wait are to leave before it counts.
     pub(super) farewell: bool,
 }
 
 impl Pause {
     pub(super) const fn any(self) -> bool {
-        self.lanes || self.replies || self.claims || self.refill || self.farewell
+        self.lanes || self.replies || self.claims || self.refill || self.verdict || self.farewell
     }
 }
 
@@ -122,6 +126,7 @@ impl Connection {
             packet_bytes_max: u32::MAX,
             silence_max_millis: 0,
             last_packet_at: now,
+            proven_until: None,
             timer_at: None,
             aliases: FromClient::default(),
             aliases_out: None,
@@ -140,8 +145,13 @@ impl Connection {
         self.output.len() + self.taken_bytes
     }
 
-    /// When it is closed if it stays silent.
-    pub(super) fn silent_until(&self) -> Option<Time> {
+    /// When it is closed at the latest, if it stays silent.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        [self.silent_until(), self.proven_until].into_iter().flatten().min()
+    }
+
+    /// When it is closed because it stays silent.
+    fn silent_until(&self) -> Option<Time> {
         let millis = u64::from(self.silence_max_millis);
         (millis > 0).then(|| self.last_packet_at.plus_millis(millis))
     }

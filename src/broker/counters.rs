@@ -98,6 +98,8 @@ pub struct Counters {
     pub connects: u64,
     /// CONNECTs refused.
     pub refused: u64,
+    /// CONNECTs among them whose credentials could not be checked because those of too many waited.
+    pub checks_refused: u64,
     /// PUBLISH packets from clients.
     pub publishes_received: u64,
     /// PUBLISH packets to clients, repetitions included.
@@ -168,6 +170,9 @@ impl fmt::Display for Summary {
         let denied = self.counters.subscriptions_denied;
         if denied > 0 {
             write!(f, " subscriptions_denied={denied}")?;
+        }
+        if self.counters.checks_refused > 0 {
+            write!(f, " checks_refused={}", self.counters.checks_refused)?;
         }
         for reason in DropReason::ALL {
             let count = self.counters.drops(reason);

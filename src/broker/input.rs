@@ -21,7 +21,10 @@ impl Broker {
             }
             connection.paused.replies = connection.reply_bytes >= limits::REPLY_BYTES_MAX;
             if connection.paused.any() {
-                self.effects.push_back(Effect::PauseReading { conn });
+                // The end of one that waits for a verdict is worth knowing: nothing has to be checked then.
+                if !connection.paused.verdict || used < bytes.len() {
+                    self.effects.push_back(Effect::PauseReading { conn });
+                }
                 return used;
             }
             let packet_bytes_max = match connection.session {
@@ -71,6 +74,9 @@ impl Broker {
     pub(super) fn read_input(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.paused.any() {
+            if connection.paused.verdict {
+                self.effects.push_back(Effect::PauseReading { conn });
+            }
             return;
         }
         let mut input = std::mem::take(&mut connection.input);

@@ -14,6 +14,7 @@ mod close;
 mod connect;
 mod connection;
 mod counters;
+mod credentials;
 mod delayed;
 mod deliver;
 mod destination;
@@ -66,7 +67,7 @@ use self::{
     timers::{Timer, Timers},
 };
 use crate::{
-    auth::{acl::Acl, scram},
+    auth::{acl::Acl, chain::Check, scram},
     base::{ConnId, SessionKey, ShardId, Time, home_of, limits},
     codec::{Packet, Version},
     config::Policy,
@@ -122,6 +123,13 @@ pub enum Effect {
     ResumeReading {
         /// Which connection.
         conn: ConnId,
+    },
+    /// Have this checked where that holds up nobody, and tell with [`Broker::authenticated`].
+    Check {
+        /// Whose CONNECT waits for it.
+        conn: ConnId,
+        /// What there is to check.
+        check: Box<Check>,
     },
 }
 

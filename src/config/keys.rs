@@ -5,7 +5,7 @@
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
-use super::{Settings, address::Endpoint, problem::Origin, table::KEYS};
+use super::{Settings, address::Endpoint, auth_table, problem::Origin, table};
 
 /// One configuration key.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Directory(fn(&mut Settings, PathBuf)),
     /// Free text, checked by the setter, which says what is wrong with it.
     Text(fn(&mut Settings, &str) -> Result<(), String>),
+    /// The same for what nobody is to see: no message shows it.
+    Secret(fn(&mut Settings, &str) -> Result<(), String>),
     /// A list of texts of one form.
     List(List),
     Addresses(fn(&mut Settings, Vec<(Origin, Endpoint)>)),
@@ -49,16 +51,16 @@ pub(super) struct List {
 
 impl Key {
     /// Every key, in the order of the documentation.
-    pub(super) fn all() -> &'static [Self] {
-        KEYS
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> + Clone {
+        [table::LISTEN_KEYS, auth_table::KEYS, table::KEYS].into_iter().flatten()
     }
 
     /// The sections that keys stand in.
-    pub(super) const SECTIONS: [&str; 2] = ["limits", "shared"];
+    pub(super) const SECTIONS: [&str; 3] = ["auth", "limits", "shared"];
 
     /// The key of that dotted name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
-        Key::all().iter().find(|key| key.name == name)
+        Key::all().find(|key| key.name == name)
     }
 
     /// The name within its section.
@@ -85,10 +87,15 @@ impl Key {
             }
             Kind::Choice(names, _) => format!("one of {}", names.join(", ")),
             Kind::Directory(_) => "the path of a directory".to_owned(),
-            Kind::Text(_) => "text".to_owned(),
+            Kind::Text(_) | Kind::Secret(_) => "text".to_owned(),
             Kind::List(list) => format!("a list of {}", list.form),
             Kind::Addresses(_) => "a list of addresses such as [\"127.0.0.1:1883\"]".to_owned(),
         }
+    }
+
+    /// Whether no message may show its value.
+    pub(super) const fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret(_))
     }
 
     /// Whether a bare word is a value of the key.
@@ -98,6 +105,7 @@ impl Key {
             Kind::Choice(..)
             | Kind::Directory(_)
             | Kind::Text(_)
+            | Kind::Secret(_)
             | Kind::List(_)
             | Kind::Addresses(_) => true,
         }
@@ -181,7 +189,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("    ")?.split(':').next())
             .map(|field| format!("limits.{field}"))
             .collect();
-        let keys: Vec<_> = Key::all().iter().map(|key| key.name).collect();
+        let keys: Vec<_> = Key::all().map(|key| key.name).collect();
         assert_eq!(fields, keys[keys.len() - fields.len()..]);
     }
 
@@ -216,7 +224,7 @@ mod tests {
     fn tables_have_a_row_for_each_key_and_no_stray_bar() {
         let table = markdown_table();
         let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).collect();
-        assert_eq!(rows.len(), Key::all().len() + 2 * GROUPS.len());
+        assert_eq!(rows.len(), Key::all().count() + 2 * GROUPS.len());
         assert!(rows.iter().all(|row| row.matches('|').count() == 5), "{table}");
         assert!(table.contains(
             "| `limits.inflight_max` | 1024 | a whole number from 1 to 65535 | QoS 1 and 2 "

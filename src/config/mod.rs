@@ -6,9 +6,14 @@
 
 mod acl;
 mod address;
+mod auth_rules;
+mod auth_table;
 mod auto_subscribe;
+mod clients;
 mod durability;
+mod key_set;
 mod keys;
+mod password_hash;
 mod passwords;
 mod problem;
 mod rules;
@@ -39,9 +44,12 @@ pub use acl::{
     Part, Who,
 };
 pub use address::ListenAddress;
+pub use auth_rules::{Chain, Header, HttpRules, Method, TokenRules};
 pub use auto_subscribe::AutoSubscription;
 pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
+pub use key_set::{KeyMaterial, KeySet, KeySetError, TokenKey};
 pub use keys::{help_text, markdown_table};
+pub use password_hash::{Argon2Cost, HashError, PasswordHash, SHA512_BYTES};
 pub use passwords::{
     Credentials, KEY_BYTES, LineError, UserNameError, Verifier, VerifierError, prepare_user_name,
     read_password_file, user_of_line,
@@ -96,8 +104,14 @@ pub struct Policy {
     pub redirect: Option<Redirect>,
     /// Response Information for clients that request it; `%c` stands for the Client Identifier.
     pub response_information: Option<Box<str>>,
+    /// How clients are authenticated.
+    pub chain: Chain,
     /// Who can prove an identity.
     pub credentials: Arc<Credentials>,
+    /// What tokens have to be like, if they are taken.
+    pub tokens: Option<Arc<TokenRules>>,
+    /// Who is asked over HTTP, if anybody.
+    pub http: Option<Arc<HttpRules>>,
     /// What topics and filters of clients are read as; the first rule that matches holds.
     pub rewrite: Vec<RewriteRule>,
     /// How long retained messages are kept at most; the first rule that matches holds.
@@ -112,6 +126,31 @@ pub struct Policy {
     pub acl_disconnects: bool,
     /// Limits towards clients.
     pub limits: Limits,
+}
+
+impl Policy {
+    /// The methods by which clients are authenticated, in their order.
+    pub fn chain(&self) -> &[Method] {
+        &self.chain.0
+    }
+
+    /// Whether there is something to check the method's credentials with.
+    pub fn knows(&self, method: Method) -> bool {
+        match method {
+            Method::Password => !self.credentials.is_empty(),
+            Method::Jwt => self.tokens.is_some(),
+            Method::Http => self.http.is_some(),
+            Method::Certificate | Method::Anonymous => true,
+        }
+    }
+
+    /// Whether credentials in CONNECT can be right or wrong here.
+    pub fn checks_credentials(&self) -> bool {
+        let checks = |method: &Method| {
+            matches!(method, Method::Password | Method::Jwt | Method::Http) && self.knows(*method)
+        };
+        self.chain().iter().any(checks)
+    }
 }
 
 /// Where v5 clients are sent to, and when (MQTT 5.0 section 4.13).
@@ -266,7 +305,7 @@ impl Config {
         let machine = Machine {
             cpus: NonZeroUsize::MIN,
             resolve: |_, _| Ok(Vec::new()),
-            read_passwords: |_| Ok((String::new(), false)),
+            read_file: |_| Ok((String::new(), false)),
             read_acl: |_| Ok(String::new()),
         };
         Self::load_on(sources, &machine)
@@ -277,11 +316,11 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load_acl(file: &Path, allows_rest: bool) -> Result<AclRules, ConfigErrors> {
-        load_acl(file, allows_rest, &Machine::this()).map_err(ConfigErrors::new)
+        clients::load_acl(file, allows_rest, &Machine::this()).map_err(ConfigErrors::new)
     }
 
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
-        let (settings, mut problems) = sources.read();
+        let (settings, mut problems) = sources.read(machine.read_file);
         // Not knowing what was meant by one key, a verdict on several together
         // would only add noise.
         let suspect = |key| problems.iter().any(|problem: &Problem| problem.concerns(key));
@@ -315,6 +354,7 @@ impl Config {
             acl_file,
             acl_default_allows,
             acl_disconnects,
+            auth,
             rewrite,
             retained_ttl,
             auto_subscribe,
@@ -332,18 +372,23 @@ impl Config {
         durability::check_storage(storage_bytes_max, shards)?;
         let relaxed_listeners =
             durability::check_listeners(&relaxed_listeners, &listen, machine.resolve)?;
-        let load = |path| load_passwords(path, machine);
-        let (credentials, is_open_to_all) =
-            password_file.as_deref().map_or_else(|| Ok(Default::default()), load)?;
-        if anonymous == AnonymousPolicy::LoopbackOnly && credentials.is_empty() {
-            refuse_open_addresses(&listen)?;
-        }
-        let load = |path: &Path| load_acl(path, acl_default_allows, machine);
+        let (policy, is_open_to_all) =
+            clients::check_auth(anonymous, password_file.as_deref(), auth, &listen, machine)?;
+        let load = |path: &Path| clients::load_acl(path, acl_default_allows, machine);
         let acl = acl_file.as_deref().map(load).transpose()?;
-        if server_reference.is_none() && redirect != RedirectWhen::default() {
-            let origin = Origin::new("configuration", None);
-            return Err(vec![Problem::new(origin, "redirect", Fault::RedirectNowhere)]);
-        }
+        let redirect = check_redirect(server_reference, redirect)?;
+        let policy = Policy {
+            rewrite,
+            retained_ttl,
+            auto_subscribe,
+            shared,
+            redirect,
+            response_information,
+            durability,
+            acl_disconnects,
+            limits,
+            ..policy
+        };
         Ok(Self {
             listen: listen.into_iter().map(|(_, address)| address).collect(),
             listen_is_default,
@@ -357,27 +402,35 @@ impl Config {
             open_password_file: password_file.filter(|_| is_open_to_all),
             acl,
             acl_default_allows,
-            policy: Policy {
-                anonymous,
-                credentials: Arc::new(credentials),
-                rewrite,
-                retained_ttl,
-                auto_subscribe,
-                shared,
-                redirect: server_reference
-                    .map(|server_reference| Redirect { server_reference, when: redirect }),
-                response_information,
-                durability,
-                acl_disconnects,
-                limits,
-            },
+            policy,
         })
     }
 }
 
 /// Keys whose values are checked together with others'.
-const SUSPECTS: [&str; 5] =
-    ["listen", "allow_anonymous", "server_reference", "storage_bytes_max", "relaxed_listeners"];
+const SUSPECTS: [&str; 9] = [
+    "listen",
+    "allow_anonymous",
+    "server_reference",
+    "storage_bytes_max",
+    "relaxed_listeners",
+    "auth.chain",
+    "auth.jwt_keys_file",
+    "auth.jwt_secret",
+    "auth.http_url",
+];
+
+/// Where clients are sent to, if anywhere.
+fn check_redirect(
+    server_reference: Option<Box<str>>,
+    when: RedirectWhen,
+) -> Result<Option<Redirect>, Vec<Problem>> {
+    if server_reference.is_none() && when != RedirectWhen::default() {
+        let origin = Origin::new("configuration", None);
+        return Err(vec![Problem::new(origin, "redirect", Fault::RedirectNowhere)]);
+    }
+    Ok(server_reference.map(|server_reference| Redirect { server_reference, when }))
+}
 
 /// Resolves every address and refuses double ones.
 fn check_listen(
@@ -411,51 +464,6 @@ fn check_listen(
     if problems.is_empty() { Ok(checked) } else { Err(problems) }
 }
 
-/// The users, and whether everybody on this machine can read the file.
-fn load_passwords(path: &Path, machine: &Machine) -> Result<(Credentials, bool), Vec<Problem>> {
-    let problem = |line, fault| {
-        Problem::new(Origin::new(&path.to_string_lossy(), line), "password_file", fault)
-    };
-    let unreadable =
-        |error: std::io::Error| vec![problem(None, Fault::UnreadablePasswords(error.to_string()))];
-    let (text, is_open_to_all) = (machine.read_passwords)(path).map_err(unreadable)?;
-    match Credentials::parse(&text) {
-        Ok(credentials) => Ok((credentials, is_open_to_all)),
-        Err(lines) => {
-            let wrong = |(line, error)| problem(Some(line), Fault::PasswordLine(error));
-            Err(lines.into_iter().map(wrong).collect())
-        }
-    }
-}
-
-/// The access rules of a file.
-fn load_acl(path: &Path, allows_rest: bool, machine: &Machine) -> Result<AclRules, Vec<Problem>> {
-    let label = path.to_string_lossy();
-    let text = (machine.read_acl)(path).map_err(|error| {
-        let fault = Fault::UnreadableAcl(error.to_string());
-        vec![Problem::new(Origin::new(&label, None), "acl_file", fault)]
-    })?;
-    AclRules::parse(path, &text, allows_rest).map_err(|errors| {
-        let problem = |AclError { line, column, why }| {
-            Problem::new(Origin::at(&label, line, column), "acl_file", Fault::AclLine(why))
-        };
-        errors.into_iter().map(problem).collect()
-    })
-}
-
-/// Without authentication, only this machine may be let in unless told otherwise.
-fn refuse_open_addresses(listen: &[(Origin, ListenAddress)]) -> Result<(), Vec<Problem>> {
-    let problems: Vec<_> = listen
-        .iter()
-        .filter_map(|(origin, listen)| {
-            let open = listen.addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())?;
-            let fault = Fault::OpenToAll { text: listen.text.clone(), address: *open };
-            Some(Problem::new(origin.clone(), "listen", fault))
-        })
-        .collect();
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
-}
-
 /// What the sources say: one value a key, defaults where they say nothing.
 /// `None` where the default is not a value but a rule of [`Config::check`].
 #[derive(Debug)]
@@ -478,11 +486,21 @@ struct Settings {
     acl_file: Option<PathBuf>,
     acl_default_allows: bool,
     acl_disconnects: bool,
+    auth: AuthSettings,
     rewrite: Vec<RewriteRule>,
     retained_ttl: Vec<RetainedTtl>,
     auto_subscribe: Vec<AutoSubscription>,
     shared: Strategies,
     limits: Limits,
+}
+
+/// What they say about authentication.
+#[derive(Debug, Default)]
+struct AuthSettings {
+    chain: Option<Chain>,
+    tokens: TokenRules,
+    keys_file: Option<PathBuf>,
+    http: HttpRules,
 }
 
 impl Default for Settings {
@@ -505,6 +523,7 @@ impl Default for Settings {
             acl_file: None,
             acl_default_allows: false,
             acl_disconnects: false,
+            auth: AuthSettings::default(),
             rewrite: Vec::new(),
             retained_ttl: Vec::new(),
             auto_subscribe: Vec::new(),
@@ -527,7 +546,7 @@ struct Machine {
     /// CPUs this process may run on.
     cpus: NonZeroUsize,
     resolve: address::Resolve,
-    read_passwords: fn(&Path) -> std::io::Result<(String, bool)>,
+    read_file: fn(&Path) -> std::io::Result<(String, bool)>,
     read_acl: fn(&Path) -> std::io::Result<String>,
 }
 
@@ -538,7 +557,7 @@ impl Machine {
         Self {
             cpus: cpus.min(SHARDS_ALLOWED),
             resolve: address::system_resolve,
-            read_passwords: read_password_file,
+            read_file: read_password_file,
             read_acl: acl::read_acl_file,
         }
     }

@@ -1,8 +1,8 @@
 //! The password file: who may authenticate, and by which keys.
 //!
-//! One user a line, in the form that PostgreSQL keeps verifiers in; see
-//! [`Credentials::parse`]. Holds keys from which no password can be read; knows nothing of how they are
-//! made or used.
+//! One user a line, with a hash of the password, or keys for SCRAM in the form that PostgreSQL keeps them
+//! in, or both; see [`Credentials::parse`]. Holds what no password can be read from; knows nothing of how
+//! it is made or used.
 
 use std::{
     borrow::Cow,
@@ -19,11 +19,17 @@ use std::{
 use base64ct::{Base64, Encoding};
 use thiserror::Error;
 
+use super::password_hash::{HashError, PasswordHash};
 use crate::base::limits::{PASSWORD_FILE_BYTES_MAX, SCRAM_ITERATIONS_MIN, SCRAM_SALT_BYTES_MAX};
 
 /// The users of a password file.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials(BTreeMap<Box<str>, Verifier>);
+pub struct Credentials {
+    /// Those who can authenticate with SCRAM-SHA-256.
+    scram: BTreeMap<Box<str>, Verifier>,
+    /// Those whose password has a hash of its own.
+    hashes: BTreeMap<Box<str>, PasswordHash>,
+}
 
 /// What is kept of one password (RFC 5802 section 3).
 #[derive(Clone, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub const KEY_BYTES: usize = 32;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum LineError {
     /// No colon.
-    #[error("must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY")]
+    #[error("must have the form USER:HASH, as `ringmq passwd` and mosquitto_passwd write it")]
     NoUser,
     /// See [`UserNameError`].
     #[error("{0}")]
@@ -65,6 +71,20 @@ pub enum LineError {
         user: String,
         /// What is wrong with it.
         why: VerifierError,
+    },
+    /// See [`HashError`].
+    #[error("user {user:?}: {why}")]
+    Hash {
+        /// Whose it is.
+        user: String,
+        /// What is wrong with it.
+        why: HashError,
+    },
+    /// Two hashes, or the keys for SCRAM twice.
+    #[error("user {user:?} has two hashes of one kind")]
+    Double {
+        /// Who.
+        user: String,
     },
     /// Two lines of one user.
     #[error("user {user:?} has a line already")]
@@ -115,58 +135,123 @@ pub enum UserNameError {
 }
 
 impl Credentials {
-    /// Reads the text of a password file. A line is
-    /// `USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, the last three
-    /// in base64, or a comment that begins with `#`, or blank.
+    /// Reads the text of a password file. A line is `USER:` with a hash of the password
+    /// ([`PasswordHash`]), or the keys for SCRAM, `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY` with
+    /// the last three in base64, or both with a blank between; or it is a comment that begins with `#`, or
+    /// blank.
     ///
     /// # Errors
     /// The first lines that are wrong, with their numbers.
     pub fn parse(text: &str) -> Result<Self, Vec<(usize, LineError)>> {
-        let mut users = BTreeMap::new();
+        let mut users = Self::default();
         let mut errors = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            match parse_line(line) {
-                Ok(None) => {}
-                Ok(Some((user, _))) if users.contains_key(user) => {
-                    errors.push((index + 1, LineError::SameUser { user: user.to_owned() }));
-                }
-                Ok(Some((user, verifier))) => _ = users.insert(user.into(), verifier),
-                Err(error) => errors.push((index + 1, error)),
+            if let Err(error) = users.add_line(line.trim()) {
+                errors.push((index + 1, error));
             }
             if errors.len() == LINE_ERRORS_MAX {
                 break;
             }
         }
-        if errors.is_empty() { Ok(Self(users)) } else { Err(errors) }
+        if errors.is_empty() { Ok(users) } else { Err(errors) }
+    }
+
+    fn add_line(&mut self, line: &str) -> Result<(), LineError> {
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let (user, keys) = line.split_once(':').ok_or(LineError::NoUser)?;
+        let (mut hash, mut scram) = (None, None);
+        for text in keys.split(' ') {
+            let is_double = if text.starts_with(SCHEME) {
+                let wrong = |why| LineError::Verifier { user: user.to_owned(), why };
+                scram.replace(text.parse().map_err(wrong)?).is_some()
+            } else {
+                let wrong = |why| LineError::Hash { user: user.to_owned(), why };
+                hash.replace(text.parse().map_err(wrong)?).is_some()
+            };
+            if is_double {
+                return Err(LineError::Double { user: user.to_owned() });
+            }
+        }
+        let prepared = prepare_user_name(user);
+        // SCRAM compares names in the one form that it has for all that look the same.
+        if prepared.as_deref() != Ok(user) && (scram.is_some() || !is_plain_name(user)) {
+            let prepared = prepared?.into_owned();
+            return Err(LineError::Unprepared { found: user.to_owned(), prepared });
+        }
+        if self.contains(user) {
+            return Err(LineError::SameUser { user: user.to_owned() });
+        }
+        self.scram.extend(scram.map(|verifier| (user.into(), verifier)));
+        self.hashes.extend(hash.map(|hash| (user.into(), hash)));
+        Ok(())
     }
 
     /// Whether nobody can authenticate.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.scram.is_empty() && self.hashes.is_empty()
     }
 
-    /// The verifier of a user.
+    /// Whether somebody can authenticate with SCRAM-SHA-256.
+    pub fn has_scram(&self) -> bool {
+        !self.scram.is_empty()
+    }
+
+    /// Whether there is such a user.
+    pub fn contains(&self, user: &str) -> bool {
+        self.scram.contains_key(user) || self.hashes.contains_key(user)
+    }
+
+    /// The keys of a user for SCRAM.
     pub fn get(&self, user: &str) -> Option<&Verifier> {
-        self.0.get(user)
+        self.scram.get(user)
     }
 
     /// The StoredKeys of all users, in the order of their names.
     pub fn stored_keys(&self) -> impl Iterator<Item = &[u8; KEY_BYTES]> {
-        self.0.values().map(|verifier| &verifier.stored_key)
+        self.scram.values().map(|verifier| &verifier.stored_key)
     }
 
-    /// Whom a user that does not exist shall resemble: the next in the order of
+    /// Whom a user that does not exist shall resemble for SCRAM: the next in the order of
     /// names, always the same for a name. `None` if there is nobody.
     pub fn neighbour(&self, user: &str) -> Option<&Verifier> {
-        let mut behind = self.0.range::<str, _>((Bound::Included(user), Bound::Unbounded));
-        behind.next().or_else(|| self.0.first_key_value()).map(|(_, verifier)| verifier)
+        next(&self.scram, user).or_else(|| next(&self.scram, "")).map(|(_, found)| found)
     }
+
+    /// What checks a user's password.
+    pub fn hash(&self, user: &str) -> Option<PasswordHash> {
+        let own = self.hashes.get(user).cloned();
+        own.or_else(|| self.scram.get(user).map(PasswordHash::of_scram))
+    }
+
+    /// What a password for a user that does not exist is checked with, so that it takes as long: the
+    /// next user's in the order of names, always the same for a name. `None` if there is nobody.
+    pub fn decoy(&self, user: &str) -> Option<PasswordHash> {
+        let names = |user| {
+            let scram = next(&self.scram, user).map(|(user, _)| user);
+            let hash = next(&self.hashes, user).map(|(user, _)| user);
+            scram.into_iter().chain(hash).min()
+        };
+        self.hash(names(user).or_else(|| names(""))?)
+    }
+
+    fn names(&self) -> usize {
+        let both = self.scram.keys().filter(|user| self.hashes.contains_key(*user)).count();
+        self.scram.len() + self.hashes.len() - both
+    }
+}
+
+/// The first user at or behind a name.
+fn next<'a, V>(users: &'a BTreeMap<Box<str>, V>, user: &str) -> Option<(&'a str, &'a V)> {
+    let mut behind = users.range::<str, _>((Bound::Included(user), Bound::Unbounded));
+    behind.next().map(|(user, found)| (&**user, found))
 }
 
 /// Names only how many there are.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({} users)", self.0.len())
+        write!(f, "Credentials({} users)", self.names())
     }
 }
 
@@ -251,21 +336,9 @@ pub fn read_password_file(path: &Path) -> io::Result<(String, bool)> {
     Ok((text, is_open_to_all))
 }
 
-fn parse_line(line: &str) -> Result<Option<(&str, Verifier)>, LineError> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let (user, verifier) = line.split_once(':').ok_or(LineError::NoUser)?;
-    let prepared = prepare_user_name(user)?;
-    if prepared != user {
-        let prepared = prepared.into_owned();
-        return Err(LineError::Unprepared { found: user.to_owned(), prepared });
-    }
-    match verifier.parse() {
-        Ok(verifier) => Ok(Some((user, verifier))),
-        Err(why) => Err(LineError::Verifier { user: user.to_owned(), why }),
-    }
+/// Whether a name can stand in a file as it is, whatever SASLprep makes of it.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.trim() == name && !name.contains(char::is_control)
 }
 
 const SCHEME: &str = "SCRAM-SHA-256$";
@@ -314,16 +387,44 @@ mod tests {
     }
 
     #[test]
+    fn hashes_stand_alone_or_beside_the_keys_for_scram() {
+        let six = format!("$6${SALT}${}", Base64::encode_string(&[6; 64]));
+        let seven = six.replace("$6$", "$7$101$");
+        // SASLprep has another form of the last name; a file of mosquitto's need not.
+        let text = format!("c:{six}\n{} {seven}\n{}\n\u{2168}:{six}", line("b"), line("d"));
+        let users = Credentials::parse(&text).unwrap();
+        assert_eq!(format!("{users:?}"), "Credentials(4 users)");
+        assert!(users.has_scram() && users.contains("c") && !users.contains("a"));
+        assert!(users.get("b").is_some() && users.get("c").is_none());
+        let hash = |user| users.hash(user).map(|hash| hash.to_string());
+        assert_eq!(hash("b"), Some(seven.clone()));
+        assert_eq!(hash("c"), Some(six.clone()));
+        assert_eq!(hash("d"), Some(line("d")[2..].to_owned()));
+        assert_eq!(hash("\u{2168}"), Some(six.clone()));
+        assert_eq!(hash("a"), None);
+        // Who does not exist is checked like the next who does.
+        let decoy = |user| users.decoy(user).map(|hash| hash.to_string());
+        assert_eq!(decoy("a"), Some(seven.clone()));
+        assert_eq!(decoy("bb"), Some(six));
+        assert_eq!(decoy("cc"), Some(line("d")[2..].to_owned()));
+        assert_eq!(decoy("\u{2169}"), Some(seven));
+        assert_eq!(Credentials::default().decoy("a"), None);
+    }
+
+    #[test]
     fn every_wrong_line_is_told_with_its_number() {
         let form =
             "what follows must have the form SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY";
+        let kind = "what follows must be of a kind that begins with $argon2id$, SCRAM-SHA-256$, $7$ or $6$";
+        let mosquitto =
+            "a hash of mosquitto's must have the form $7$ITERATIONS$SALT$HASH or $6$SALT$HASH";
         let salt = "the salt must be 1 to 64 bytes in base64";
         let key = "StoredKey and ServerKey must be 32 bytes each in base64";
         let iterations = "the iterations must be a whole number from 4096 to 4294967295";
         for (line, expected) in [
             (
                 "ann".to_owned(),
-                "must have the form USER:SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY"
+                "must have the form USER:HASH, as `ringmq passwd` and mosquitto_passwd write it"
                     .to_owned(),
             ),
             (line(""), "the user name is empty".to_owned()),
@@ -337,8 +438,14 @@ mod tests {
                 "user name \"\u{2168}\" must be written as \"IX\", which clients send (SASLprep)"
                     .to_owned(),
             ),
-            ("ann:plain".to_owned(), format!("user \"ann\": {form}")),
-            (line("ann").replace("256", "1"), format!("user \"ann\": {form}")),
+            ("ann:plain".to_owned(), format!("user \"ann\": {kind}")),
+            (line("ann").replace("256", "1"), format!("user \"ann\": {kind}")),
+            (line("ann").replace(":SCRAM", ": SCRAM"), format!("user \"ann\": {kind}")),
+            (line("ann") + " $6$", format!("user \"ann\": {mosquitto}")),
+            (
+                format!("{0} {1}", line("ann"), &line("ann")[4..]),
+                "user \"ann\" has two hashes of one kind".to_owned(),
+            ),
             (line("ann").replace("4096:", "4096"), format!("user \"ann\": {form}")),
             (line("ann").replace("=:", "="), format!("user \"ann\": {form}")),
             (line("ann").replace("4096", "many"), format!("user \"ann\": {iterations}")),

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 
 use thiserror::Error;
 
-use super::{address::AddressError, keys::Key, passwords::LineError};
+use super::{address::AddressError, key_set::KeySetError, keys::Key, passwords::LineError};
 use crate::base::limits::LISTEN_ADDRESSES_MAX;
 
 /// Every problem of one configuration, never none.
@@ -136,6 +136,18 @@ pub(super) enum Fault {
     UnreadableAcl(String),
     #[error("{0}")]
     AclLine(String),
+    #[error("the file named by auth.jwt_keys_file cannot be read: {0}")]
+    UnreadableKeys(String),
+    #[error("{0}")]
+    KeySet(KeySetError),
+    #[error("the file named by the variable cannot be read: {0}")]
+    UnreadableValue(String),
+    #[error("auth.chain has {method:?}, but nothing is set that it could check clients with")]
+    MethodUnknown { method: &'static str },
+    #[error("auth.chain lacks {method:?}, but there are settings for it, which would do nothing")]
+    MethodUnused { method: &'static str },
+    #[error("{}: the value {why} (it is a secret and not shown)", key.name)]
+    Secret { key: &'static Key, why: String },
     #[error(transparent)]
     Address(AddressError),
     #[error("listen address {text:?} is the same as {earlier:?} (both are {address})")]
@@ -164,7 +176,6 @@ fn suggestion(nearest: Option<&Key>, section: &str, name: fn(&Key) -> String) ->
         Some(key) => format!("did you mean {} ({})?", name(key), key.allowed()),
         None => {
             let known: Vec<_> = Key::all()
-                .iter()
                 .filter(|key| key.name.strip_prefix(section).is_some_and(|n| !n.contains('.')))
                 .map(|key| name(key).replace('"', ""))
                 .collect();

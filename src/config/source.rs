@@ -1,10 +1,16 @@
 //! The sources of the configuration, lowest precedence first: defaults, file,
 //! environment, `--set`, flags. Each is read to the end, so that all mistakes
-//! come out at once.
+//! come out at once. A variable `..._FILE` names a file that holds the value.
 //!
 //! Owns the way from a source's text to [`Settings`]; knows no key by name.
 
-use std::{ffi::OsString, fs::File, io::Read, ops::Range, path::PathBuf};
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use toml::{
     Spanned,
@@ -46,7 +52,7 @@ pub struct Flag {
 impl Sources {
     /// What the sources say, and what is wrong with them. Wrong values leave
     /// the setting as it was.
-    pub(super) fn read(&self) -> (Settings, Vec<Problem>) {
+    pub(super) fn read(&self, read_value: ReadValue) -> (Settings, Vec<Problem>) {
         let mut reader = Reader { settings: Settings::default(), problems: Vec::new() };
         if let Some(path) = &self.file {
             let label = path.display().to_string();
@@ -55,7 +61,7 @@ impl Sources {
                 Err(fault) => reader.report(Origin::new(&label, None), "", fault),
             }
         }
-        reader.environment(&self.environment);
+        reader.environment(&self.environment, read_value);
         for set in &self.sets {
             reader.set(set);
         }
@@ -68,6 +74,9 @@ impl Sources {
         (reader.settings, reader.problems)
     }
 }
+
+/// How the file is read that a variable names.
+type ReadValue = fn(&Path) -> io::Result<(String, bool)>;
 
 fn read_file(path: &PathBuf) -> Result<String, Fault> {
     let unreadable = |error: std::io::Error| Fault::Unreadable(error.to_string());
@@ -132,7 +141,7 @@ impl Reader {
         }
     }
 
-    fn environment(&mut self, environment: &[(OsString, OsString)]) {
+    fn environment(&mut self, environment: &[(OsString, OsString)], read_value: ReadValue) {
         let in_kubernetes = environment.iter().any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
         let mut ours: Vec<_> = environment
             .iter()
@@ -142,7 +151,12 @@ impl Reader {
         ours.sort_unstable();
         for (name, value) in ours {
             let origin = Origin::new(&name, None);
-            let Some(key) = Key::all().iter().find(|key| key.variable() == name) else {
+            let key_of = |name: &str| Key::all().find(|key| key.variable() == name);
+            let Some(key) = key_of(&name) else {
+                if let Some(key) = name.strip_suffix(FILE_SUFFIX).and_then(key_of) {
+                    self.value_file(key, &name, Path::new(value), read_value);
+                    continue;
+                }
                 if !(in_kubernetes && is_service_link(&name)) {
                     let nearest = nearest_variable(&name);
                     self.report(origin, "", Fault::UnknownVariable { nearest });
@@ -152,6 +166,29 @@ impl Reader {
             match value.to_str() {
                 Some(text) => self.text(key, &name, text),
                 None => self.report(origin, key.name, Fault::NotText),
+            }
+        }
+    }
+
+    /// A variable that names the file of a value: secrets of containers come so.
+    fn value_file(
+        &mut self,
+        key: &'static Key,
+        variable: &str,
+        path: &Path,
+        read_value: ReadValue,
+    ) {
+        match read_value(path) {
+            Ok((text, _)) => {
+                let text = text.trim_end_matches(['\r', '\n']);
+                let source = SourceText { label: variable, text, has_lines: false };
+                // Whatever a secret looks like, it is no TOML.
+                let value = if key.is_secret() { bare(text) } else { parse(key, text) };
+                self.assign(key, &value, &source);
+            }
+            Err(error) => {
+                let origin = Origin::new(variable, None);
+                self.report(origin, key.name, Fault::UnreadableValue(error.to_string()));
             }
         }
     }
@@ -206,6 +243,13 @@ impl Reader {
                 if let Err(why) = set(settings, text) {
                     let origin = source.origin(value.span());
                     self.report(origin, key.name, Fault::Text { key, text: text.to_string(), why });
+                }
+                Some(())
+            }
+            (Kind::Secret(set), DeValue::String(text)) => {
+                if let Err(why) = set(settings, text) {
+                    let origin = source.origin(value.span());
+                    self.report(origin, key.name, Fault::Secret { key, why });
                 }
                 Some(())
             }
@@ -298,8 +342,12 @@ impl Reader {
             }
             _ => None,
         };
-        let found = source.excerpt(value.span());
         let origin = source.origin(value.span());
+        if key.is_secret() {
+            let why = format!("must be {}", key.allowed());
+            return self.report(origin, key.name, Fault::Secret { key, why });
+        }
+        let found = source.excerpt(value.span());
         self.report(origin, key.name, Fault::Value { key, found, nearest });
     }
 
@@ -369,6 +417,9 @@ fn meant(name: &str) -> Option<&'static Key> {
     let local = of_section.unwrap_or(name);
     nearest(local, Key::all(), |key| key.local_name().to_owned())
 }
+
+/// What the name of a variable ends with that names a file.
+const FILE_SUFFIX: &str = "_FILE";
 
 /// Whether Kubernetes made the variable: for a service called "ringmq" it gives
 /// every container RINGMQ_SERVICE_HOST, RINGMQ_PORT_1883_TCP and the like.

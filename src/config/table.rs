@@ -1,4 +1,4 @@
-//! The table of configuration keys, in the order of the documentation.
+//! The table of configuration keys, in the order of the documentation, but for those of `[auth]`.
 //!
 //! Defaults stand in [`Settings::default`] and [`super::Limits::default`], not here.
 
@@ -93,7 +93,7 @@ const PACKET_BYTES: u64 = REMAINING_LENGTH_MAX as u64 + 5;
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// Text that can be a property's value; none if it is empty.
-fn property_text(text: &str) -> Result<Option<Box<str>>, String> {
+pub(super) fn property_text(text: &str) -> Result<Option<Box<str>>, String> {
     match text.chars().find(|c| c.is_control()) {
         Some(_) => Err("holds a control character".to_owned()),
         None if text.len() > PROPERTY_TEXT_BYTES_MAX => {
@@ -103,14 +103,15 @@ fn property_text(text: &str) -> Result<Option<Box<str>>, String> {
     }
 }
 
-fn shown(text: Option<&str>) -> String {
+pub(super) fn shown(text: Option<&str>) -> String {
     text.map_or_else(|| "none".to_owned(), |text| format!("{text:?}"))
 }
 
 /// Bytes of a configured property value.
 const PROPERTY_TEXT_BYTES_MAX: usize = 1024;
 
-pub(super) static KEYS: &[Key] = &[
+/// Who may connect, but for the keys of `[auth]`.
+pub(super) static LISTEN_KEYS: &[Key] = &[
     Key {
         name: "listen",
         kind: Kind::Addresses(|settings, listen| settings.listen = Some(listen)),
@@ -127,7 +128,8 @@ pub(super) static KEYS: &[Key] = &[
         },
         doc: "Whether clients may connect without authentication. Unset, they may from this \
               machine, and an address that other machines can reach is refused at start unless \
-              there are users in `password_file`.",
+              there is a way to authenticate: users in `password_file`, or keys or a URL in `[auth]`. \
+              Where there is one, a client with a User Name or Password has to be right about them.",
     },
     Key {
         name: "password_file",
@@ -139,10 +141,14 @@ pub(super) static KEYS: &[Key] = &[
             None => "none".to_owned(),
             Some(path) => path.display().to_string(),
         },
-        doc: "File of the users who can authenticate, with SCRAM-SHA-256 over MQTT 5.0, as \
-              `ringmq passwd` writes it. It is read at start, a relative path from the working \
-              directory; empty is none.",
+        doc: "File of the users who can authenticate, with a password in CONNECT or with SCRAM-SHA-256 \
+              over MQTT 5.0, as `ringmq passwd` or mosquitto_passwd writes it. It is read at start, a \
+              relative path from the working directory; empty is none.",
     },
+];
+
+/// All others.
+pub(super) static KEYS: &[Key] = &[
     Key {
         name: "acl_file",
         kind: Kind::Text(|settings, path| {

@@ -1,5 +1,7 @@
 //! Precedence of the sources and the exact words about what is wrong with them.
 
+mod auth_tests;
+
 use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
@@ -19,7 +21,7 @@ fn machine() -> Machine {
     Machine {
         cpus: NonZeroUsize::new(3).unwrap(),
         resolve,
-        read_passwords: read_password_file,
+        read_file: read_password_file,
         read_acl: acl::read_acl_file,
     }
 }
@@ -179,7 +181,10 @@ fn every_key_can_stand_in_the_file() {
                 when: RedirectWhen::Full,
             }),
             response_information: Some("answers/%c".into()),
+            chain: Chain::default(),
             credentials: Arc::default(),
+            tokens: None,
+            http: None,
             rewrite: vec![
                 RewriteRule::new(RewriteScope::Publish, "a/+", "b/$1").unwrap(),
                 RewriteRule::new(RewriteScope::All, "#", "%u/$1").unwrap(),
@@ -408,7 +413,7 @@ fn sections_are_no_values_and_values_no_sections() {
         &Given { file: "[limit]\ninflight_max = 1\n[broker]\n", ..Given::default() },
         &[
             "F:1: unknown section [limit]; did you mean [limits]?",
-            "F:3: unknown section [broker]; known are [limits], [shared]",
+            "F:3: unknown section [broker]; known are [auth], [limits], [shared]",
         ],
     );
     let is_section = r#""limits" is a section; write its keys below a line [limits]"#;

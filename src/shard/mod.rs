@@ -7,8 +7,11 @@
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
 //! - `disk`: the thread that writes the log
+//! - `auth_pool`, `auth_http`: threads for all shards, which check credentials
 //! - `lanes`: channels between shards; `wake`: how other threads wake it; `trace`: log of traced publications
 
+mod auth_http;
+mod auth_pool;
 mod buffers;
 mod connections;
 mod disk;
@@ -59,6 +62,7 @@ pub use self::{
 };
 
 pub(crate) use self::{
+    auth_pool::AuthPool,
     connections::ConnectionCount,
     disk::{parse_segment_name, segment_path, sync_directory},
     lanes::LaneEnds,
@@ -76,6 +80,8 @@ pub(crate) struct ShardSetup {
     pub(crate) clock: Clock,
     pub(crate) connections: Arc<ConnectionCount>,
     pub(crate) control: Arc<Control>,
+    /// What checks credentials, for all shards.
+    pub(crate) auth: Arc<AuthPool>,
     /// What is kept on disk, unless nothing is.
     pub(crate) storage: Option<ShardStorage>,
     /// Called on the shard's thread when it reaches a milestone.
@@ -228,6 +234,7 @@ struct Shard {
     lanes_to_flush: Vec<ShardId>,
     count: Arc<ConnectionCount>,
     control: Arc<Control>,
+    auth: Arc<AuthPool>,
     report: Box<dyn Fn(Milestone) + Send>,
     clock: Clock,
     /// Read once a turn.
@@ -291,6 +298,7 @@ impl Shard {
             lanes_in: incoming,
             count: setup.connections,
             control: setup.control,
+            auth: setup.auth,
             report: setup.report,
             clock: setup.clock,
             now,

@@ -1,6 +1,11 @@
 //! System calls that neither std nor socket2 has a name for.
 
-use std::{fs::File, io, mem, os::fd::FromRawFd};
+use std::{
+    fs::File,
+    io::{self, Read},
+    mem,
+    os::fd::FromRawFd,
+};
 
 /// A blocking eventfd: readable once written to.
 pub(super) fn new_eventfd() -> io::Result<File> {
@@ -11,6 +16,13 @@ pub(super) fn new_eventfd() -> io::Result<File> {
         // SAFETY: the descriptor is new and nobody else owns it.
         fd => Ok(unsafe { File::from_raw_fd(fd) }),
     }
+}
+
+/// Bytes from the kernel's randomness, fit for keys.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The CPUs this process may run on, in ascending order (`taskset`, cgroup cpusets).

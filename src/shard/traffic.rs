@@ -152,7 +152,8 @@ impl Shard {
             let (Effect::Close { conn, .. }
             | Effect::Move { conn, .. }
             | Effect::PauseReading { conn }
-            | Effect::ResumeReading { conn }) = effect;
+            | Effect::ResumeReading { conn }
+            | Effect::Check { conn, .. }) = effect;
             let Some(found) = self.connections.get(conn).filter(|found| found.is_open()) else {
                 continue;
             };
@@ -171,6 +172,7 @@ impl Shard {
                         self.ring.cancel_receive(conn);
                     }
                 }
+                Effect::Check { check, .. } => self.auth.submit(self.own, conn, check),
                 Effect::ResumeReading { .. } => {
                     found.paused = false;
                     if found.ended {

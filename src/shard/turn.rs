@@ -46,6 +46,7 @@ impl Shard {
         let completions = self.take_completions()?;
         self.take_lanes();
         self.take_answers();
+        self.take_verdicts();
         self.advance_stage();
         if matches!(self.stage, Stage::Ended) {
             return Ok(());

@@ -37,6 +37,11 @@ impl RawClient {
     #[track_caller]
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker accepts");
+        Self::over(stream)
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         Self { stream, received: Vec::new(), ended: false }
     }

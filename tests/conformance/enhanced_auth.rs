@@ -437,7 +437,7 @@ fn a_session_is_of_the_user_who_has_proven_to_be_it(broker: &Broker) {
         answer(&mut bob, &prove("bob", "rubber", &first).0);
         bob.expect("20 ( 00 87 00 )");
         let mut nobody = RawClient::connect(broker.port);
-        nobody.send("10 ( 'MQTT' 04 c2 003c 'me' 'ann' 'pencil' )");
+        nobody.send("10 ( 'MQTT' 04 02 003c 'me' )");
         nobody.expect("20 02 00 05");
         ann.ping();
     }
@@ -478,7 +478,7 @@ fn a_user_name_beside_has_to_be_the_same(broker: &Broker) {
 /// `allow_anonymous = false` keeps out those who prove nothing, and only those.
 fn anonymous_clients_can_be_kept_out(broker: &Broker) {
     let mut anonymous = RawClient::connect(broker.port);
-    anonymous.send("10 ( 'MQTT' 05 c2 003c () 'me' 'ann' 'pencil' )");
+    anonymous.send("10 ( 'MQTT' 05 02 003c () 'me' )");
     anonymous.expect("20 ( 00 87 00 )");
     anonymous.expect_closed();
     authenticated(broker, "me", "ann", "pencil").ping();

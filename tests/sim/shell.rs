@@ -68,6 +68,7 @@ impl World {
                 self.links[link].place = Place::Lane;
                 self.lane(id, to).moves.push_back((link, bytes));
             }
+            Effect::Check { .. } => unreachable!("no client of a plan has a password in CONNECT"),
             Effect::PauseReading { conn } => {
                 let Some(link) = self.link_of(id, conn) else { return };
                 self.trace.note(|| format!("  shard {id} pauses link {link}"));

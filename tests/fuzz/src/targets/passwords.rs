@@ -4,7 +4,7 @@
 use ringmq::{
     auth::scram::{ScramError, Server},
     base::ShardId,
-    config::{Credentials, user_of_line},
+    config::{Credentials, PasswordHash, user_of_line},
 };
 
 use crate::scram;
@@ -42,9 +42,14 @@ fn check_file(file: &str) {
             assert_eq!(credentials.is_empty(), users.is_empty());
             let mut written = String::new();
             for user in users {
-                let verifier = credentials.get(user).expect("the user of a line");
-                written += &format!("{user}:{verifier}\n");
-                assert_eq!(credentials.neighbour(user), Some(verifier));
+                let hash = credentials.hash(user).expect("the user of a line");
+                let scram = credentials.get(user);
+                written += &match scram.filter(|_| !matches!(hash, PasswordHash::Scram(_))) {
+                    Some(verifier) => format!("{user}:{hash} {verifier}\n"),
+                    None => format!("{user}:{hash}\n"),
+                };
+                assert!(scram.is_none() || credentials.neighbour(user) == scram);
+                assert_eq!(credentials.decoy(user), Some(hash));
             }
             assert_eq!(Credentials::parse(&written), Ok(credentials), "{file:?} as {written:?}");
         }

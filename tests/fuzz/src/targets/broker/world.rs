@@ -10,7 +10,7 @@ use std::{
 };
 
 use ringmq::{
-    auth::acl::Acl,
+    auth::{acl::Acl, chain::Verdict},
     base::{ConnId, ShardId, Time},
     broker::{Broker, BrokerSetup, Effect, MeshMessage, Origin, TraceSetup},
     codec::Version,
@@ -313,6 +313,11 @@ impl World {
                     self.links[link].place = Place::Lane;
                     let lane = shard * self.shards.len() + to.index();
                     self.lanes[lane].moves.push_back((link, origin, bytes));
+                }
+                Effect::Check { conn, .. } => {
+                    // Nobody's password is right.
+                    let verdict = Verdict::Refused(String::new());
+                    self.shards[shard].broker.authenticated(self.now, conn, verdict);
                 }
                 Effect::PauseReading { conn } => self.set_paused(shard, conn, true),
                 Effect::ResumeReading { conn } => self.set_paused(shard, conn, false),
