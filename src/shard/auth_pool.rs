@@ -5,6 +5,7 @@
 //! `auth` knows. Threads start with the first that there is to do.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{SystemTime, UNIX_EPOCH},
@@ -138,8 +139,9 @@ impl Shared {
         while let Some(Job { shard, conn, check }) = self.lane(is_asking).next() {
             // Whoever has gone leaves no work.
             if check.wanted.strong_count() > 0 {
-                let verdict = self.verdict(&check, &mut checker);
-                self.post(shard, conn, verdict);
+                // A fault in a library costs one client its verdict, not all who come later their thread.
+                let verdict = catch_unwind(AssertUnwindSafe(|| self.verdict(&check, &mut checker)));
+                self.post(shard, conn, verdict.unwrap_or(Verdict::Unavailable));
             }
         }
     }
