@@ -29,6 +29,10 @@ const SUBSCRIPTION_BYTES_MAX: u64 = 110;
 const COPY_BYTES_MAX: u64 = 60;
 /// A retained message of 64 bytes on a topic of 21.
 const RETAINED_BYTES_MAX: u64 = 250;
+/// By how much the memory of a process differs from one run to the next.
+const NOISE_BYTES: u64 = 2 << 20;
+/// What reading a log may leave behind, until the allocator gives that back.
+const RESTART_BYTES: u64 = 16 << 20;
 /// Subscriptions of each client.
 const FILTERS_EACH: usize = 1_000;
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(13);
@@ -52,7 +56,8 @@ fn offline_sessions_are_small_also_after_a_restart() {
         let again = report("the same after a restart", &broker, empty, count);
         let allowed =
             SESSION_BYTES_MAX + if is_subscribed { ONE_SUBSCRIPTION_BYTES_MAX } else { 0 };
-        assert!(each.max(again) <= allowed, "{each} and {again} bytes, allowed are {allowed}");
+        check(each, allowed, count, NOISE_BYTES);
+        check(again, allowed, count, RESTART_BYTES);
     }
 }
 
@@ -72,8 +77,8 @@ fn exact_subscriptions_are_small_on_every_shard() {
     }
     let (own, copy) = (both[0], both[1].saturating_sub(both[0]));
     println!("the copy of another shard: {copy} bytes each");
-    assert!(own <= SUBSCRIPTION_BYTES_MAX, "{own} bytes, allowed are {SUBSCRIPTION_BYTES_MAX}");
-    assert!(copy <= COPY_BYTES_MAX, "{copy} bytes, allowed are {COPY_BYTES_MAX}");
+    check(own, SUBSCRIPTION_BYTES_MAX, count(), NOISE_BYTES);
+    check(copy, COPY_BYTES_MAX, count(), NOISE_BYTES);
 }
 
 #[test]
@@ -89,14 +94,22 @@ fn retained_messages_are_small() {
         let empty = broker.rss_kib();
         retain(broker.port, "devices", count());
         let name = format!("retained message, durable: {is_durable}");
-        let mut each = report(&name, &broker, empty, count());
+        let each = report(&name, &broker, empty, count());
+        check(each, RETAINED_BYTES_MAX, count(), NOISE_BYTES);
         if is_durable {
             broker.terminate();
             let broker = Broker::start_on(&place.0, 1, &LIMITS);
-            each = each.max(report("the same after a restart", &broker, empty, count()));
+            let again = report("the same after a restart", &broker, empty, count());
+            check(again, RETAINED_BYTES_MAX, count(), RESTART_BYTES);
         }
-        assert!(each <= RETAINED_BYTES_MAX, "{each} bytes, allowed are {RETAINED_BYTES_MAX}");
     }
+}
+
+/// Whether each of so many takes no more than it may, apart from what their number has no part in.
+#[track_caller]
+fn check(each: u64, each_max: u64, count: usize, besides: u64) {
+    let allowed = each_max + besides / count as u64;
+    assert!(each <= allowed, "{each} bytes, allowed are {allowed}");
 }
 
 /// Has the allocator give back what is free, as tables that have grown leave their old selves: it does so
