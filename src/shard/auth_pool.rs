@@ -6,7 +6,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -61,13 +64,16 @@ struct Job {
 /// Verdicts for one shard, and what wakes it.
 struct Mailbox {
     verdicts: Mutex<Vec<(ConnId, Verdict)>>,
+    /// Whether there may be some: the shard looks each turn.
+    has_some: AtomicBool,
     wake: Arc<Wake>,
 }
 
 impl AuthPool {
     /// For shards that these wake.
     pub(crate) fn new(wakes: impl IntoIterator<Item = Arc<Wake>>) -> Arc<Self> {
-        let mailbox = |wake| Mailbox { verdicts: Mutex::default(), wake };
+        let mailbox =
+            |wake| Mailbox { verdicts: Mutex::default(), has_some: AtomicBool::new(false), wake };
         Arc::new(Self(Arc::new(Shared {
             hashing: Lane::default(),
             asking: Lane::default(),
@@ -96,7 +102,13 @@ impl AuthPool {
 
     /// The verdicts that have come for a shard.
     pub(super) fn take(&self, shard: ShardId) -> Vec<(ConnId, Verdict)> {
-        std::mem::take(&mut *locked(&self.0.mailboxes[shard.index()].verdicts))
+        let mailbox = &self.0.mailboxes[shard.index()];
+        if !mailbox.has_some.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        // Before they are taken: what comes behind that is announced anew.
+        mailbox.has_some.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *locked(&mailbox.verdicts))
     }
 }
 
@@ -186,6 +198,7 @@ impl Shared {
     fn post(&self, shard: ShardId, conn: ConnId, verdict: Verdict) {
         let mailbox = &self.mailboxes[shard.index()];
         locked(&mailbox.verdicts).push((conn, verdict));
+        mailbox.has_some.store(true, Ordering::Release);
         mailbox.wake.alarm();
     }
 }
