@@ -20,6 +20,7 @@ mod rules;
 mod shared;
 mod source;
 mod table;
+mod text_file;
 
 use std::{
     fmt,

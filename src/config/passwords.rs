@@ -5,21 +5,17 @@
 //! it is made or used.
 
 use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt,
-    fs::File,
-    io::{self, Read},
-    ops::Bound,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    str::FromStr,
+    borrow::Cow, collections::BTreeMap, fmt, fs::File, io, ops::Bound,
+    os::unix::fs::PermissionsExt, path::Path, str::FromStr,
 };
 
 use base64ct::{Base64, Encoding};
 use thiserror::Error;
 
-use super::password_hash::{HashError, PasswordHash};
+use super::{
+    password_hash::{HashError, PasswordHash},
+    text_file::read_text,
+};
 use crate::base::limits::{PASSWORD_FILE_BYTES_MAX, SCRAM_ITERATIONS_MIN, SCRAM_SALT_BYTES_MAX};
 
 /// The users of a password file.
@@ -326,14 +322,7 @@ pub fn user_of_line(line: &str) -> Option<&str> {
 pub fn read_password_file(path: &Path) -> io::Result<(String, bool)> {
     let file = File::open(path)?;
     let is_open_to_all = file.metadata()?.permissions().mode() & READABLE_BY_OTHERS != 0;
-    let mut bytes = Vec::new();
-    file.take(PASSWORD_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > PASSWORD_FILE_BYTES_MAX {
-        let why = format!("it is larger than {PASSWORD_FILE_BYTES_MAX} bytes");
-        return Err(io::Error::other(why));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8"))?;
-    Ok((text, is_open_to_all))
+    Ok((read_text(file, PASSWORD_FILE_BYTES_MAX)?, is_open_to_all))
 }
 
 /// Whether a name can stand in a file as it is, whatever SASLprep makes of it.

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read},
+    io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -22,6 +22,7 @@ use super::{
     address::Endpoint,
     keys::{Key, Kind, List, VARIABLE_PREFIX},
     problem::{Fault, Origin, Problem, nearest},
+    text_file::read_text,
 };
 use crate::base::limits::CONFIG_FILE_BYTES_MAX;
 
@@ -79,15 +80,11 @@ impl Sources {
 type ReadValue = fn(&Path) -> io::Result<(String, bool)>;
 
 fn read_file(path: &PathBuf) -> Result<String, Fault> {
-    let unreadable = |error: std::io::Error| Fault::Unreadable(error.to_string());
-    let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        let fault = format!("it is larger than {CONFIG_FILE_BYTES_MAX} bytes");
-        return Err(Fault::Unreadable(fault));
-    }
-    String::from_utf8(bytes).map_err(|_| Fault::NotText)
+    let text = File::open(path).and_then(|file| read_text(file, CONFIG_FILE_BYTES_MAX));
+    text.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Fault::NotText,
+        _ => Fault::Unreadable(error.to_string()),
+    })
 }
 
 /// Collects settings and problems.

@@ -9,11 +9,11 @@ mod toml;
 use std::{
     fmt,
     fs::File,
-    io::Read,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use super::text_file::read_text;
 use crate::base::{
     QoS,
     limits::{ACL_ERRORS_MAX, ACL_FILE_BYTES_MAX, TOPIC_LEVELS_MAX},
@@ -314,13 +314,7 @@ impl fmt::Display for AclRule {
 /// # Errors
 /// It cannot be read, is too large, or is no text.
 pub(super) fn read_acl_file(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(ACL_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > ACL_FILE_BYTES_MAX {
-        let why = format!("it is larger than {ACL_FILE_BYTES_MAX} bytes");
-        return Err(std::io::Error::other(why));
-    }
-    Ok(text)
+    read_text(File::open(path)?, ACL_FILE_BYTES_MAX)
 }
 
 /// Topics of a rule that its description names.
