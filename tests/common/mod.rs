@@ -16,7 +16,7 @@ pub(crate) use broker::{Broker, free_port};
 pub(crate) use client::{Connack, RawClient};
 pub(crate) use notation::wire;
 pub(crate) use scram::ClientKeys;
-pub(crate) use users::password_file;
+pub(crate) use users::{password_file, set_password};
 pub(crate) use wire::{fields, hex};
 
 /// Runs the check for every case of a table and fails at the end, so that one run shows them all.

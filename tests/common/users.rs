@@ -13,19 +13,22 @@ use super::{ClientKeys, RawClient, fields};
 pub(crate) fn password_file(name: &str, users: &[&str]) -> PathBuf {
     let name = format!("{}-{name}.users", std::process::id());
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    for user in users {
-        let mut passwd = Command::new(env!("CARGO_BIN_EXE_ringmq"))
-            .args(["passwd", path.to_str().expect("a path in UTF-8"), user])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("ringmq starts");
-        let mut stdin = passwd.stdin.take().expect("stdin is piped");
-        writeln!(stdin, "{user}").expect("it reads the password");
-        drop(stdin);
-        assert!(passwd.wait().expect("it ends").success());
-    }
+    users.iter().for_each(|user| set_password(&path, user, user));
     path
+}
+
+/// Gives a user a password, as an operator does.
+pub(crate) fn set_password(file: &Path, user: &str, password: &str) {
+    let mut passwd = Command::new(env!("CARGO_BIN_EXE_ringmq"))
+        .args(["passwd", file.to_str().expect("a path in UTF-8"), user])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("ringmq starts");
+    let mut stdin = passwd.stdin.take().expect("stdin is piped");
+    writeln!(stdin, "{password}").expect("it reads the password");
+    drop(stdin);
+    assert!(passwd.wait().expect("it ends").success());
 }
 
 impl RawClient {

@@ -1,15 +1,15 @@
 //! Enhanced authentication with SCRAM-SHA-256 (sections 3.15 and 4.12), users from a password
 //! file that `ringmq passwd` wrote. The client's side of SCRAM is `tests/common/scram.rs`.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use base64ct::{Base64, Encoding};
 use sha2::Sha256;
 
-use crate::common::{Broker, ClientKeys, RawClient, each, fields, on_one_and_four_shards};
+use crate::common::{
+    Broker, ClientKeys, RawClient, each, fields, on_one_and_four_shards, set_password,
+};
 
 /// A broker that knows `ann` with the password `pencil` and `bob` with `rubber`.
 fn broker(shards: usize, settings: &[&str]) -> Broker {
@@ -18,16 +18,7 @@ fn broker(shards: usize, settings: &[&str]) -> Broker {
     let name = format!("enhanced-auth-{}-{number}.users", std::process::id());
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     for (user, password) in [("ann", "pencil"), ("bob", "rubber")] {
-        let mut passwd = Command::new(env!("CARGO_BIN_EXE_ringmq"))
-            .args(["passwd", path.to_str().expect("a path in UTF-8"), user])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("ringmq starts");
-        let mut stdin = passwd.stdin.take().expect("stdin is piped");
-        writeln!(stdin, "{password}").expect("it reads the password");
-        drop(stdin);
-        assert!(passwd.wait().expect("it ends").success());
+        set_password(&path, user, password);
     }
     let password_file = format!("password_file={:?}", path.to_str().expect("a path in UTF-8"));
     let broker = Broker::start(shards, &[&[password_file.as_str()], settings].concat());
