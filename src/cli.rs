@@ -256,8 +256,10 @@ struct RunArgs {
 
     /// Accept connections here instead of on the file's addresses (repeatable)
     ///
-    /// HOST:PORT or mqtt://HOST[:PORT], the port of a URL being 1883. IPv6 goes in
-    /// brackets, [::1]:1883. With port 0 the kernel chooses a port, which is logged.
+    /// HOST:PORT or mqtt://HOST[:PORT], the port of a URL being 1883; ws://HOST[:PORT]
+    /// for WebSocket, port 80; unix:/PATH. IPv6 goes in brackets, [::1]:1883. With port 0
+    /// the kernel chooses a port, which is logged. TLS takes a file: see [[listener]] among
+    /// the keys below.
     /// An address that other machines can reach needs users in a password_file, or
     /// allow_anonymous = true.
     #[arg(short, long, value_name = "ADDR")]

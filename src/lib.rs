@@ -7,12 +7,14 @@ pub mod config;
 pub mod codec;
 pub mod message;
 pub mod auth;
+pub mod listener;
 pub mod storage;
 pub mod session;
 pub mod broker;
 #[doc(hidden)]
 pub mod shard;
 pub mod data_dir;
+pub mod certificates;
 pub mod server;
 pub mod logging;
 pub mod preflight;

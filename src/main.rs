@@ -2,12 +2,14 @@
 
 use std::{
     error::Error,
+    fmt,
     io::{self, Write},
     path::Path,
     process::ExitCode,
 };
 
 use ringmq::{
+    certificates::Certificates,
     cli::Request,
     config::{AnonymousPolicy, Chain, Config, Method, Sources},
     explain, inspect, logging,
@@ -65,10 +67,12 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
 
 /// Says whether a configuration file is right.
 fn check(file: &Path, sources: &Sources) -> bool {
-    let checked = Config::load(sources);
+    let checked = Config::load(sources).map_err(|error| error.to_string());
+    let checked =
+        checked.and_then(|config| Certificates::check(&config).map_err(|error| error.to_string()));
     match &checked {
         // Nothing is left to do if nobody can read it.
-        Ok(_) => drop(writeln!(io::stdout(), "{}: ok", file.display())),
+        Ok(()) => drop(writeln!(io::stdout(), "{}: ok", file.display())),
         Err(error) => complain("", error),
     }
     checked.is_ok()
@@ -127,7 +131,7 @@ fn announce(config: &Config) {
 }
 
 /// Tells an error line by line. Nothing is left to do if nobody can read it.
-fn complain(prefix: &str, error: &dyn Error) {
+fn complain(prefix: &str, error: &dyn fmt::Display) {
     for line in error.to_string().lines() {
         let _ = writeln!(io::stderr(), "{prefix}{line}");
     }

@@ -6,11 +6,12 @@ use std::{
     hash::BuildHasher,
     io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -26,13 +27,15 @@ use tracing::{error, info, warn};
 
 use crate::{
     auth::acl::Acl,
-    base::{ShardId, Time, TimeOrigin, WallTime},
+    base::{ListenerId, ShardId, Time, TimeOrigin, WallTime, limits},
     broker::{BrokerSetup, Summary, TraceSetup},
-    config::{AclRules, Config},
+    certificates::Certificates,
+    config::{self, AclRules, Config},
     data_dir::{DataDir, DataDirError, Layout},
+    listener::{Listener, TlsFault},
     shard::{
-        self, AuthPool, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Listeners, Milestone,
-        ShardSetup, ShardStorage, sys,
+        self, AuthPool, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Milestone,
+        ShardSetup, ShardStorage, SocketFile, Sockets, sys,
     },
     storage::{LogSetup, RecoveredShard},
 };
@@ -48,6 +51,17 @@ pub enum ServerError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A unix socket cannot be listened on; the operator's to change.
+    #[error("unix:{} {}", path.display(), listen_problem(source))]
+    ListenUnix {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The files of a TLS listener are of no use; the operator's to change.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// No address is left to listen on.
     #[error("no address to listen on")]
     NoAddress,
@@ -69,8 +83,8 @@ pub enum ServerError {
 
 /// Runs the broker until SIGTERM or SIGINT has ended it in order.
 ///
-/// A second signal ends the process at once with code 1. SIGHUP has the access rules read again; SIGPIPE
-/// is ignored by default.
+/// A second signal ends the process at once with code 1. SIGHUP has access rules and certificates read
+/// again; SIGPIPE is ignored by default.
 ///
 /// # Errors
 /// See [`ServerError`]. After [`ServerError::ShardFailed`] other shards may still run, so the caller
@@ -86,6 +100,9 @@ pub fn run(config: Config) -> Result<(), ServerError> {
 /// A running broker.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    /// Deleted when the server is told to stop.
+    socket_files: Vec<SocketFile>,
+    certificates: Certificates,
     control: Arc<Control>,
     /// Keeps others from the data directory until the shards have ended.
     data_dir: Option<DataDir>,
@@ -120,19 +137,25 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, ServerError> {
         let start = Start::now();
         let kept = (!config.ephemeral).then(|| Kept::open(&config, start.origin)).transpose()?;
-        let listeners = bind_all(&config)?;
-        let addresses: Vec<SocketAddr> = listeners.iter().map(|one| one.address).collect();
-        for address in &addresses {
-            info!("listening on {address}");
-        }
+        let mut certificates = Certificates::default();
+        let Bound { addresses, sockets, socket_files } = bind_all(&config, &mut certificates)?;
         let shards = config.shards.get() as u16;
         let control = Control::new(shards)?;
         let (events, incoming) = channel();
         let (data_dir, logs) = kept.map(|kept| (kept.directory, kept.logs)).unzip();
-        let mut server =
-            Self { addresses, control, data_dir, acl: None, shards: Vec::new(), events, incoming };
+        let mut server = Self {
+            addresses,
+            socket_files,
+            certificates,
+            control,
+            data_dir,
+            acl: None,
+            shards: Vec::new(),
+            events,
+            incoming,
+        };
         server.acl = config.acl.clone().map(|rules| server.put_in_force(rules));
-        let setups = server.setups(&config, listeners, start, logs.unwrap_or_default())?;
+        let setups = server.setups(&config, sockets, start, logs.unwrap_or_default())?;
         for (setup, placement) in setups.into_iter().zip(placements(config.shards.get())?) {
             let shard = start_shard(setup, placement, server.events.clone())?;
             server.shards.push(shard);
@@ -159,7 +182,7 @@ impl Server {
     pub fn supervise(mut self) -> Result<(), ServerError> {
         let (mut accepting, mut flushed, mut ended) = (0, 0, 0);
         while ended < self.shards.len() {
-            match self.incoming.recv() {
+            match self.next_event() {
                 Ok(Event::Reached(Milestone::Accepting)) => {
                     accepting += 1;
                     if accepting == self.shards.len() {
@@ -170,8 +193,10 @@ impl Server {
                 Ok(Event::ReloadRequested) => self.reload(),
                 Ok(Event::StopRequested(reason)) => {
                     info!("stopping ({reason}): no more connections or input are taken");
+                    self.socket_files.clear();
                     self.control.stop();
                 }
+                Err(RecvTimeoutError::Timeout) => self.certificates.reload_changed(),
                 Ok(Event::Reached(Milestone::Flushed)) => {
                     flushed += 1;
                     if flushed == self.shards.len() {
@@ -186,15 +211,23 @@ impl Server {
                     return Err(ServerError::ShardFailed { shard, reason });
                 }
                 // Not reached: `events` is one of the senders.
-                Err(_) => break,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        for shard in self.shards {
+        for shard in std::mem::take(&mut self.shards) {
             // Its end was reported above, panics included.
             let _ = shard.join();
         }
         info!("stopped");
         Ok(())
+    }
+
+    /// What comes next; a timeout now and then if there are files to look at.
+    fn next_event(&self) -> Result<Event, RecvTimeoutError> {
+        match self.certificates.is_empty() {
+            true => self.incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => self.incoming.recv_timeout(CERTIFICATES_LOOK_EVERY),
+        }
     }
 
     /// Has all shards go by these rules.
@@ -205,11 +238,17 @@ impl Server {
         AclSource { file, allows_rest, version, shards: 0 }
     }
 
-    /// Reads the access rules again. If something is wrong with them, the old ones stay.
+    /// Reads again what can be. If something is wrong with it, the old stays.
     fn reload(&mut self) {
-        let Some(AclSource { file, allows_rest, .. }) = &self.acl else {
-            return info!("SIGHUP: there is no acl_file to read again");
-        };
+        if self.acl.is_none() && self.certificates.is_empty() {
+            info!("SIGHUP: there is neither an acl_file nor a certificate to read again");
+        }
+        self.certificates.reload();
+        self.reload_acl();
+    }
+
+    fn reload_acl(&mut self) {
+        let Some(AclSource { file, allows_rest, .. }) = &self.acl else { return };
         match Config::load_acl(file, *allows_rest) {
             Ok(rules) => self.acl = Some(self.put_in_force(rules)),
             Err(errors) => {
@@ -231,15 +270,14 @@ impl Server {
     fn setups(
         &self,
         config: &Config,
-        listeners: Vec<Listeners>,
+        sockets: Vec<ShardSockets>,
         start: Start,
         logs: Vec<(LogSetup, RecoveredShard)>,
     ) -> io::Result<Vec<ShardSetup>> {
-        let relaxed: Vec<_> = listeners.iter().map(|one| one.is_relaxed).collect();
-        let mut sockets: Vec<_> =
-            listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
+        let mut sockets = sockets.into_iter();
         let mut logs = logs.into_iter();
         let connections = ConnectionCount::new(config.policy.limits.connections_max);
+        let handshakes = ConnectionCount::new(limits::HANDSHAKES_MAX);
         let seed = self.data_dir.as_ref().map_or_else(random_seed, DataDir::seed);
         let secret = sys::random()?;
         let shards = config.shards.get() as u16;
@@ -253,11 +291,11 @@ impl Server {
             let events = self.events.clone();
             ShardSetup {
                 broker: BrokerSetup { shard, shards, seed, secret, policy, trace },
-                listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
-                relaxed: relaxed.clone(),
+                listeners: sockets.next().unwrap_or_default(),
                 lanes,
                 clock: start.clock,
                 connections: connections.clone(),
+                handshakes: handshakes.clone(),
                 control: self.control.clone(),
                 auth: auth.clone(),
                 storage: logs.next().and_then(|log| self.storage(shard, log, start.origin)),
@@ -360,32 +398,81 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("without a message"))
 }
 
+/// The sockets of one shard, each with what is spoken there.
+type ShardSockets = Vec<(OwnedFd, Arc<Listener>)>;
+
+/// All that is listened on.
+struct Bound {
+    addresses: Vec<SocketAddr>,
+    /// By shard.
+    sockets: Vec<ShardSockets>,
+    socket_files: Vec<SocketFile>,
+}
+
 /// All probes come first: afterwards our own sockets would be in the way of overlapping addresses.
-fn bind_all(config: &Config) -> Result<Vec<Listeners>, ServerError> {
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in config.listen.iter().flat_map(|listen| &listen.addresses) {
-        let random_port = address.port() == 0;
-        if addresses.contains(address) && !random_port {
-            continue;
-        }
-        match probe_patiently(*address) {
-            Ok(()) => addresses.push(*address),
-            Err(error) if config.listen_is_default && lacks_ipv6(*address, &error) => {
-                warn!("not listening on {address}: this machine has no IPv6");
+fn bind_all(config: &Config, certificates: &mut Certificates) -> Result<Bound, ServerError> {
+    let mut probed: Vec<(ListenerId, SocketAddr)> = Vec::new();
+    for (id, listener) in numbered(config) {
+        for address in &listener.address.addresses {
+            let is_known = probed.iter().any(|(_, known)| known == address);
+            if is_known && address.port() != 0 {
+                continue;
             }
-            Err(source) => return Err(ServerError::Listen { address: *address, source }),
+            match probe_patiently(*address) {
+                Ok(()) => probed.push((id, *address)),
+                Err(error) if config.listen_is_default && lacks_ipv6(*address, &error) => {
+                    warn!("not listening on {address}: this machine has no IPv6");
+                }
+                Err(source) => return Err(ServerError::Listen { address: *address, source }),
+            }
         }
     }
-    if addresses.is_empty() {
+    let shards = config.shards.get();
+    let sockets = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound = Bound { addresses: Vec::new(), sockets, socket_files: Vec::new() };
+    for (id, listener) in numbered(config) {
+        let tls = certificates.open(listener)?;
+        let rules = |is_relaxed| {
+            let (tls, websocket) = (tls.clone(), listener.websocket.clone().map(Arc::new));
+            Arc::new(Listener { id, is_relaxed, tls, websocket, proxies: listener.proxies.clone() })
+        };
+        for (_, address) in probed.iter().filter(|(of, _)| *of == id) {
+            let is_relaxed = listener.relaxed || config.relaxed_listeners.contains(address);
+            let Sockets { address, sockets } = shard::listen(*address, shards)
+                .map_err(|source| ServerError::Listen { address: *address, source })?;
+            bound.addresses.push(address);
+            info!("listening on {}{address}", scheme_shown(listener));
+            let rules = rules(is_relaxed);
+            let of_shards = bound.sockets.iter_mut().zip(sockets);
+            of_shards.for_each(|(of_shard, socket)| of_shard.push((socket, rules.clone())));
+        }
+        if let Some(path) = listener.address.path() {
+            let (socket, file) = shard::listen_unix(path, listener.unix_mode)
+                .map_err(|source| ServerError::ListenUnix { path: path.to_owned(), source })?;
+            bound.socket_files.push(file);
+            info!("listening on unix:{}", path.display());
+            // Such a socket cannot be divided: one shard accepts for all.
+            bound.sockets[usize::from(id.0) % shards].push((socket, rules(listener.relaxed)));
+        }
+    }
+    if bound.addresses.is_empty() && bound.socket_files.is_empty() {
         return Err(ServerError::NoAddress);
     }
-    let listen = |address| {
-        let is_relaxed = config.relaxed_listeners.contains(&address);
-        shard::listen(address, config.shards.get())
-            .map(|listeners| Listeners { is_relaxed, ..listeners })
-            .map_err(|source| ServerError::Listen { address, source })
-    };
-    addresses.into_iter().map(listen).collect()
+    Ok(bound)
+}
+
+fn numbered(config: &Config) -> impl Iterator<Item = (ListenerId, &config::Listener)> {
+    (0..).map(ListenerId).zip(&config.listen)
+}
+
+/// What stands in front of an address in the log: nothing where MQTT is spoken as it is.
+fn scheme_shown(listener: &config::Listener) -> &'static str {
+    match (&listener.tls, &listener.websocket) {
+        (None, None) => "",
+        (Some(_), None) => "mqtts://",
+        (None, Some(_)) => "ws://",
+        (Some(_), Some(_)) => "wss://",
+    }
 }
 
 /// Whether the address can be listened on. The kernel gives the sockets of a ring back a moment after
@@ -448,6 +535,9 @@ fn watch_signals(events: Sender<Event>) -> io::Result<Handle> {
     })?;
     Ok(handle)
 }
+
+/// How often the files of certificates are looked at.
+const CERTIFICATES_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A signal this soon after the first is the same request.
 const SIGNAL_ECHO_MAX: Duration = Duration::from_millis(100);

@@ -113,8 +113,8 @@ fn refused_starts_say_where_and_why() {
         ),
         (
             &["-l", "mqtts://localhost"],
-            "-l: listen address \"mqtts://localhost\" needs mqtts, which is not supported by this \
-             version; only mqtt:// is"
+            "-l: listener \"mqtts://localhost\" needs certificates, such as certificates = \
+             [\"server.pem => server.key\"] in a section [[listener]]"
                 .to_owned(),
         ),
         (

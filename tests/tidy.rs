@@ -9,18 +9,20 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 22] = [
     "base",
     "topic",
     "config",
     "codec",
     "message",
     "auth",
+    "listener",
     "storage",
     "session",
     "broker",
     "shard",
     "data_dir",
+    "certificates",
     "server",
     "logging",
     "preflight",
@@ -33,8 +35,18 @@ const LAYERS: [&str; 20] = [
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 9] =
-    ["shard", "data_dir", "server", "logging", "preflight", "passwd", "inspect", "repair", "main"];
+const SHELL: [&str; 10] = [
+    "shard",
+    "data_dir",
+    "certificates",
+    "server",
+    "logging",
+    "preflight",
+    "passwd",
+    "inspect",
+    "repair",
+    "main",
+];
 
 /// What only the shell may name, and why.
 const SHELL_ONLY: [(&str, &str); 6] = [

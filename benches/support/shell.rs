@@ -47,8 +47,7 @@ impl Shell {
     pub(crate) fn open(&mut self, slot: u32) -> ConnId {
         let conn = ConnId { slot, generation: self.connections };
         self.connections += 1;
-        let peer = ([127, 0, 0, 1], 1024).into();
-        let origin = Origin { peer, is_local: true, is_relaxed: false };
+        let origin = Origin::new(([127, 0, 0, 1], 1024), true);
         self.broker.open(NOW, conn, origin);
         conn
     }

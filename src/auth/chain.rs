@@ -84,8 +84,8 @@ pub struct Check {
     pub password: Option<Box<[u8]>>,
     /// Client Identifier, also if it was assigned.
     pub client: Box<str>,
-    /// Where the client is.
-    pub address: IpAddr,
+    /// Where the client is, unless it came through a unix socket.
+    pub address: Option<IpAddr>,
     /// The version of MQTT that it speaks.
     pub version: Version,
     /// Bytes of all that is kept until the verdict.
@@ -187,7 +187,7 @@ fn check_token(policy: &Policy, presented: &Presented<'_>) -> Option<Task> {
 /// Shows no password.
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Check({:?} of {:?} from {})", self.task, self.user, self.address)
+        write!(f, "Check({:?} of {:?} from {:?})", self.task, self.user, self.address)
     }
 }
 

@@ -25,7 +25,9 @@ pub fn request_body(check: &Check) -> Vec<u8> {
     let mut body = Map::new();
     let mut add = |name: &str, value: &str| _ = body.insert(name.to_owned(), value.into());
     add("client_id", &check.client);
-    add("address", &check.address.to_canonical().to_string());
+    if let Some(address) = check.address {
+        add("address", &address.to_canonical().to_string());
+    }
     add("protocol", "mqtt");
     add("version", &check.version.to_string());
     if let Some(user) = &check.user {
@@ -203,7 +205,7 @@ mod tests {
             user: user.map(Into::into),
             password: password.map(Into::into),
             client: "c\"1".into(),
-            address: "::ffff:1.2.3.4".parse().unwrap(),
+            address: Some("::ffff:1.2.3.4".parse().unwrap()),
             version: Version::V5,
             bytes: 0,
             wanted: Weak::new(),

@@ -15,11 +15,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A client that has proven nothing.
-    pub fn anonymous(address: IpAddr) -> Self {
-        Self { address: Some(address), ..Self::default() }
-    }
-
     /// What is known of a client of whom nothing is.
     pub fn nobody() -> &'static Self {
         static NOBODY: Identity = Identity { user: None, groups: Vec::new(), address: None };

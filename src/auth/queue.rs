@@ -15,9 +15,9 @@ use crate::base::limits::{CHECKS_WAITING_BYTES_MAX, CHECKS_WAITING_MAX};
 /// A line for each address.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    lines: HashMap<IpAddr, VecDeque<(usize, T)>, RandomState>,
+    lines: HashMap<Option<IpAddr>, VecDeque<(usize, T)>, RandomState>,
     /// Whose turn it is: every address with a line, once.
-    turns: VecDeque<IpAddr>,
+    turns: VecDeque<Option<IpAddr>>,
     waiting: usize,
     bytes: usize,
 }
@@ -31,7 +31,7 @@ impl<T> Default for FairQueue<T> {
 impl<T> FairQueue<T> {
     /// Adds to the line of an address what takes so many bytes. Returns what there is no room for any more:
     /// the latest of the longest line, which may be what was added.
-    pub fn push(&mut self, address: IpAddr, bytes: usize, item: T) -> Option<T> {
+    pub fn push(&mut self, address: Option<IpAddr>, bytes: usize, item: T) -> Option<T> {
         let address = source(address);
         let line = self.lines.entry(address).or_default();
         if line.is_empty() {
@@ -71,7 +71,7 @@ impl<T> FairQueue<T> {
         self.waiting == 0
     }
 
-    fn note_taken(&mut self, address: IpAddr, bytes: usize) {
+    fn note_taken(&mut self, address: Option<IpAddr>, bytes: usize) {
         self.waiting -= 1;
         self.bytes -= bytes;
         if self.lines.get(&address).is_some_and(VecDeque::is_empty) {
@@ -81,20 +81,20 @@ impl<T> FairQueue<T> {
     }
 }
 
-/// What counts as one address: with IPv6 everybody has 2^64 of them.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
+/// What counts as one address: with IPv6 everybody has 2^64 of them. All unix sockets together are one.
+fn source(address: Option<IpAddr>) -> Option<IpAddr> {
+    address.map(|address| match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
         v4 => v4,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn address(text: &str) -> Option<IpAddr> {
+        (text != "unix").then(|| text.parse().unwrap())
     }
 
     #[test]
@@ -111,12 +111,13 @@ mod tests {
             ("2001:db8::2", "b2"),
             ("2001:db8:0:1::2", "c1"),
             ("::ffff:1.1.1.1", "a4"),
+            ("unix", "d1"),
         ] {
             push(&mut queue, from, item);
         }
-        assert_eq!(queue.len(), 7);
+        assert_eq!(queue.len(), 8);
         let taken: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(taken, ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+        assert_eq!(taken, ["a1", "b1", "c1", "d1", "a2", "b2", "a3", "a4"]);
         assert!(queue.is_empty() && queue.lines.is_empty() && queue.turns.is_empty());
         assert_eq!(queue.bytes, 0);
     }

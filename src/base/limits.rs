@@ -8,6 +8,26 @@ pub const SHARDS_MAX: usize = 128;
 /// every shard one descriptor of those set aside before connections get theirs.
 pub const LISTEN_ADDRESSES_MAX: usize = 16;
 
+/// TLS handshakes under way in the process. Further connections to TLS listeners are closed at once (logged):
+/// each holds some 20 KiB before it has proven anything.
+pub const HANDSHAKES_MAX: u32 = 16_384;
+/// Time of a turn that goes to TLS handshakes, if more than one waits. The others wait for the next turn, so that
+/// clients who are connected are served in between.
+pub const HANDSHAKE_MICROS_PER_TURN: u64 = 1_000;
+
+/// Bytes of the head of a WebSocket's HTTP request. A longer one is refused with status 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of such a request. More are refused with status 431.
+pub const HTTP_FIELDS_MAX: usize = 64;
+/// Payload bytes of one WebSocket frame to a client. More go in several: some clients read a frame as a whole.
+pub const WEBSOCKET_FRAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a PROXY protocol header of version 2 with all it carries. A longer one ends the connection.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// Bytes of one file with certificates, keys or a revocation list. A larger one is refused.
+pub const PEM_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Bytes of a configuration file. A larger one is refused: it is none.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

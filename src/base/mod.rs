@@ -4,12 +4,14 @@
 
 mod ids;
 pub mod limits;
+mod peer;
 mod placement;
 mod qos;
 mod text;
 mod time;
 
-pub use ids::{ClientId, ConnId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
+pub use ids::{ClientId, ConnId, ListenerId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
+pub use peer::Peer;
 pub use placement::home_of;
 pub use qos::QoS;
 pub use text::Text;

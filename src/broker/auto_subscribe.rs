@@ -89,11 +89,7 @@ mod tests {
 
     fn connect(broker: &mut Broker, slot: u32, client: u8) -> ConnId {
         let conn = ConnId { slot, generation: 0 };
-        broker.open(
-            NOW,
-            conn,
-            Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true, is_relaxed: false },
-        );
+        broker.open(NOW, conn, Origin::new((Ipv4Addr::LOCALHOST, 1), true));
         let packet = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 1, client];
         broker.receive(NOW, conn, &packet);
         conn

@@ -101,7 +101,8 @@ impl Cause {
             Self::NotAuthenticated(why) => why.clone(),
             Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
             Self::NotConnect => {
-                "the first packet is no MQTT CONNECT (nor are TLS and WebSocket spoken here)".into()
+                "the first packet is no MQTT CONNECT (nor does its listener speak TLS or WebSocket)"
+                    .into()
             }
             Self::ConnectTimeout => {
                 "no CONNECT, or no end of its authentication, within connect_timeout_secs".into()

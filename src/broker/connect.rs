@@ -100,37 +100,15 @@ impl Broker {
         proven: Option<Proven>,
     ) -> Flow {
         let properties = ConnectProperties::new(connect);
-        if let Err((reason, why)) = self.admit(conn, &client, connect, proven.as_ref()) {
+        let expiry_secs = self.granted_expiry(properties.session_expiry_secs);
+        let admitted = self
+            .admit_session(&client, connect, proven.as_ref(), expiry_secs)
+            .and_then(|()| self.admit_will(conn, &client, connect, proven.as_ref()));
+        if let Err((reason, why)) = admitted {
             return self.refuse(conn, reason, why);
         }
         let known = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
-        if known.is_some_and(|session| is_of_another_user(session, proven.as_ref())) {
-            let why = "the session is that of another user";
-            return self.refuse(conn, ReasonCode::NotAuthorized, why);
-        }
-        if known.is_none() && self.sessions_are_full() {
-            let reason = match self.redirects(RedirectWhen::Full) {
-                true => ReasonCode::UseAnotherServer,
-                false => ReasonCode::QuotaExceeded,
-            };
-            return self.refuse(conn, reason, "sessions_max reached");
-        }
         let was_online = known.is_some_and(|session| session.conn.is_some());
-        let expiry_secs = self.granted_expiry(properties.session_expiry_secs);
-        if known.is_none() && expiry_secs > 0 && self.log_refuses() {
-            return self.refuse(
-                conn,
-                ReasonCode::QuotaExceeded,
-                "the session cannot be kept on disk",
-            );
-        }
-        let is_kept = expiry_secs > 0
-            || known.is_some_and(|session| session.durable.is_some())
-            || connect.will.as_ref().is_some_and(|will| will.retain);
-        if is_kept && self.log_is_clogged() {
-            let why = "the disk refuses what is to be kept, and much waits for it already";
-            return self.refuse(conn, ReasonCode::ServerUnavailable, why);
-        }
         let records_before = self.appended();
         let (key, session_present) = self.take_session(&client, connect.clean_start);
         let granted = Granted {
@@ -141,8 +119,9 @@ impl Broker {
             proven,
         };
         self.settle(conn, key, connect, &properties, &granted);
-        if let Some(origin) = self.connections.get(conn).map(|connection| connection.origin) {
-            self.identify(key, identity_of(granted.proven.as_ref(), origin));
+        if let Some(connection) = self.connections.get(conn) {
+            let identity = identity_of(granted.proven.as_ref(), &connection.origin);
+            self.identify(key, identity);
         }
         self.log_connected(key, !granted.session_present);
         self.send_connack(conn, key, connect, &properties, &granted);
@@ -205,8 +184,40 @@ impl Broker {
         }
     }
 
+    /// Whether the client may have its session, or begin one.
+    fn admit_session(
+        &self,
+        client: &ClientId,
+        connect: &Connect<'_>,
+        proven: Option<&Proven>,
+        expiry_secs: u32,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        let known = self.sessions.find(client.as_str()).and_then(|key| self.sessions.get(key));
+        if known.is_some_and(|session| is_of_another_user(session, proven)) {
+            return Err((ReasonCode::NotAuthorized, "the session is that of another user"));
+        }
+        if known.is_none() && self.sessions_are_full() {
+            let reason = match self.redirects(RedirectWhen::Full) {
+                true => ReasonCode::UseAnotherServer,
+                false => ReasonCode::QuotaExceeded,
+            };
+            return Err((reason, "sessions_max reached"));
+        }
+        if known.is_none() && expiry_secs > 0 && self.log_refuses() {
+            return Err((ReasonCode::QuotaExceeded, "the session cannot be kept on disk"));
+        }
+        let is_kept = expiry_secs > 0
+            || known.is_some_and(|session| session.durable.is_some())
+            || connect.will.as_ref().is_some_and(|will| will.retain);
+        if is_kept && self.log_is_clogged() {
+            let why = "the disk refuses what is to be kept, and much waits for it already";
+            return Err((ReasonCode::ServerUnavailable, why));
+        }
+        Ok(())
+    }
+
     /// Whether the client may have its will.
-    fn admit(
+    fn admit_will(
         &self,
         conn: ConnId,
         client: &ClientId,
@@ -222,7 +233,7 @@ impl Broker {
         }
         let user = user_name(connect, proven).unwrap_or_default();
         let names = ClientNames { client: client.as_str(), user };
-        let origin = self.connections.get(conn).map(|connection| connection.origin);
+        let origin = self.connections.get(conn).map(|connection| &connection.origin);
         let identity = origin.map(|origin| identity_of(proven, origin)).unwrap_or_default();
         let checked = self.check_will((client, &identity), names, will.topic);
         checked.map_err(|refusal| match refusal {
@@ -497,12 +508,12 @@ fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'
 }
 
 /// What access rules know of the client.
-fn identity_of(proven: Option<&Proven>, origin: Origin) -> Identity {
+fn identity_of(proven: Option<&Proven>, origin: &Origin) -> Identity {
     let found = proven.map(|proven| &proven.identity);
     Identity {
         user: found.map(|found| found.user.clone()),
         groups: found.map_or_else(Vec::new, |found| found.groups.to_vec()),
-        address: Some(origin.peer.ip().to_canonical()),
+        address: origin.peer.ip(),
     }
 }
 

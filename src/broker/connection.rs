@@ -3,10 +3,8 @@
 //!
 //! Holds no socket. Identifiers are given out by the shell.
 
-use std::net::SocketAddr;
-
 use crate::{
-    base::{ConnId, SessionKey, Time, limits},
+    base::{ConnId, ListenerId, Peer, SessionKey, Text, Time, limits},
     codec::Version,
 };
 
@@ -17,14 +15,26 @@ use super::{
 };
 
 /// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Origin {
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// Whether it connected to a loopback address of this machine.
+    /// The client, behind a trusted proxy too.
+    pub peer: Peer,
+    /// Where it came in.
+    pub listener: ListenerId,
+    /// Whether it is a client of this machine: it connected to a loopback address, or through a unix socket.
     pub is_local: bool,
     /// Whether its publications are acknowledged before they are on disk: its listener says so.
     pub is_relaxed: bool,
+    /// The user that its certificate names, if its listener goes by that.
+    pub certificate_user: Option<Text>,
+}
+
+impl Origin {
+    /// A client of the first listener about which nothing is special.
+    pub fn new(peer: impl Into<Peer>, is_local: bool) -> Self {
+        let (peer, listener) = (peer.into(), ListenerId::default());
+        Self { peer, listener, is_local, is_relaxed: false, certificate_user: None }
+    }
 }
 
 /// One network connection.

@@ -65,7 +65,7 @@ impl Broker {
         let presented = Presented {
             user: connect.user_name,
             password: connect.password,
-            certificate_user: None,
+            certificate_user: connection.origin.certificate_user.as_deref(),
             is_local: connection.origin.is_local,
         };
         match chain::decide(&self.policy, from, &presented) {

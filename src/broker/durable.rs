@@ -324,9 +324,9 @@ impl Broker {
     /// Whether an acknowledgement of this message may leave before it is on disk.
     pub(super) fn is_relaxed(&self, topic: TopicName<'_>, conn: Option<ConnId>) -> bool {
         let Durability { relaxed, relaxed_topics, .. } = &self.policy.durability;
-        let origin = conn.and_then(|conn| self.connections.get(conn)).map(|found| found.origin);
+        let found = conn.and_then(|conn| self.connections.get(conn));
         *relaxed
-            || origin.is_some_and(|origin| origin.is_relaxed)
+            || found.is_some_and(|found| found.origin.is_relaxed)
             || relaxed_topics.iter().any(|filter| filter.matches(topic))
     }
 }

@@ -68,7 +68,7 @@ use self::{
 };
 use crate::{
     auth::{acl::Acl, chain::Check, scram},
-    base::{ConnId, SessionKey, ShardId, Time, home_of, limits},
+    base::{ConnId, Peer, SessionKey, ShardId, Text, Time, home_of, limits},
     codec::{Packet, Version},
     config::Policy,
     storage::Target,
@@ -249,6 +249,28 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(conn) {
             self.timers.set(conn.into(), &mut connection.timer_at, Some(deadline));
         }
+    }
+
+    /// More is known of where a connection comes from: the client behind a proxy, the user of its certificate.
+    pub fn introduce(&mut self, conn: ConnId, client: Option<Peer>, user: Option<Text>) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let origin = &mut connection.origin;
+        if let Some(client) = client {
+            origin.peer = client;
+            // Whoever came to this machine through a proxy did not come from it.
+            origin.is_local &= client.is_loopback();
+        }
+        origin.certificate_user = user.or(origin.certificate_user.take());
+    }
+
+    /// The client of a connection that is not closed.
+    pub fn peer(&self, conn: ConnId) -> Option<Peer> {
+        self.connections.get(conn).map(|connection| connection.origin.peer)
+    }
+
+    /// An empty buffer, with room from earlier use if there is one.
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.connections.spare()
     }
 
     /// Bytes came from the network.

@@ -2,10 +2,10 @@
 //! with `-v`; worded as mosquitto words them, so that its tutorials and scripts
 //! that look for its lines hold here. Costs one comparison when it is off.
 
-use std::{fmt, net::SocketAddr};
+use std::fmt;
 
 use crate::{
-    base::{PacketId, SessionKey},
+    base::{PacketId, Peer, SessionKey},
     codec::{Ack, Connect, Frame, Packet, PacketType, Publish, Version, decode_from_client},
     message::Delivery,
 };
@@ -29,12 +29,12 @@ pub(super) fn received_connect(connect: &Connect<'_>) {
 }
 
 /// Before CONNACK there is no session, so the client goes by its address.
-pub(super) fn received_early(peer: SocketAddr, packet: &Packet<'_>) {
+pub(super) fn received_early(peer: Peer, packet: &Packet<'_>) {
     let kind = packet.packet_type();
     tracing::debug!(target: TARGET, "Received {kind} from {peer}{}", InBrackets(packet));
 }
 
-pub(super) fn sending_early(peer: SocketAddr, packet: &Packet<'_>) {
+pub(super) fn sending_early(peer: Peer, packet: &Packet<'_>) {
     let kind = packet.packet_type();
     tracing::debug!(target: TARGET, "Sending {kind} to {peer}{}", InBrackets(packet));
 }

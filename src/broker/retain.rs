@@ -399,11 +399,7 @@ mod tests {
             let id = RetainId { shard, stamp: NonZeroU64::new(n).unwrap() };
             broker.store_retained(Stored { publication, id, hold: None });
         }
-        broker.open(
-            NOW,
-            CONN,
-            Origin { peer: (Ipv4Addr::LOCALHOST, 1).into(), is_local: true, is_relaxed: false },
-        );
+        broker.open(NOW, CONN, Origin::new((Ipv4Addr::LOCALHOST, 1), true));
         broker.receive(NOW, CONN, b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01c");
         for filter in *b"0123456789" {
             broker.receive(NOW, CONN, &[0x82, 8, 0, 1, 0, 3, b'+', b'/', filter, 0]);

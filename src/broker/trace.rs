@@ -480,8 +480,7 @@ mod tests {
             let mut ids =
                 (10..100).map(|number| format!("{}x{number}", (b'a' + conn.slot as u8) as char));
             let id = ids.find(is_at_home).unwrap();
-            let origin =
-                Origin { peer: ([127, 0, 0, 1], 1).into(), is_local: true, is_relaxed: false };
+            let origin = Origin::new(([127, 0, 0, 1], 1), true);
             self.brokers[shard].open(T, conn, origin);
             let connect = [b"\x10\x10\0\x04MQTT\x04\0\0\0\0\x04", id.as_bytes()].concat();
             self.receive(shard, conn, &connect);

@@ -6,6 +6,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
 };
 
 use thiserror::Error;
@@ -15,9 +16,20 @@ use thiserror::Error;
 pub struct ListenAddress {
     /// As the operator wrote it.
     pub text: String,
-    /// What it stands for: at least one; a host name may have several, and all
-    /// are bound. Port 0 leaves the choice to the kernel.
+    /// What is spoken there.
+    pub scheme: Scheme,
+    /// The path of a unix socket; otherwise there are addresses.
+    pub path: Option<PathBuf>,
+    /// What it stands for: at least one, unless it is a unix socket; a host name may have several, and
+    /// all are bound. Port 0 leaves the choice to the kernel.
     pub addresses: Vec<SocketAddr>,
+}
+
+impl ListenAddress {
+    /// The path of a unix socket, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
 }
 
 impl fmt::Display for ListenAddress {
@@ -26,12 +38,55 @@ impl fmt::Display for ListenAddress {
     }
 }
 
+/// What is spoken at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// MQTT as it is.
+    Mqtt,
+    /// MQTT in TLS.
+    Mqtts,
+    /// MQTT in WebSocket.
+    Ws,
+    /// MQTT in WebSocket in TLS.
+    Wss,
+}
+
+impl Scheme {
+    /// The scheme of a URL, and the port of one without.
+    fn of_url(name: &str) -> Option<(Self, u16)> {
+        Some(match name {
+            "mqtt" => (Self::Mqtt, 1883),
+            "mqtts" => (Self::Mqtts, 8883),
+            "ws" => (Self::Ws, 80),
+            "wss" => (Self::Wss, 443),
+            _ => return None,
+        })
+    }
+
+    /// Whether that is TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Mqtts | Self::Wss)
+    }
+
+    /// Whether that is WebSocket, in TLS or not.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+}
+
 /// An address whose form is right but whose host is not looked up yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub(super) text: String,
-    host: String,
-    port: u16,
+    pub(super) scheme: Scheme,
+    pub(super) place: Place,
+}
+
+/// Where an address leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Host(String, u16),
+    Unix(PathBuf),
 }
 
 /// Looks up a host name.
@@ -43,31 +98,51 @@ pub(super) fn system_resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr
 }
 
 impl Endpoint {
-    /// Takes `HOST:PORT` or `mqtt://HOST[:PORT]` apart.
+    /// Takes `HOST:PORT`, `SCHEME://HOST[:PORT]` or `unix:PATH` apart.
     pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
         let fail = |fault| Err(AddressError { text: text.to_owned(), fault });
-        let (rest, default_port) = match text.split_once("://") {
-            None if text.starts_with("unix:") => return fail(AddressFault::Unsupported("unix")),
-            None => (text, None),
-            Some(("mqtt", rest)) => (rest.strip_suffix('/').unwrap_or(rest), Some(MQTT_PORT)),
-            Some((scheme, _)) => {
-                return fail(match LATER_SCHEMES.iter().find(|later| **later == scheme) {
-                    Some(later) => AddressFault::Unsupported(later),
-                    None => AddressFault::UnknownScheme,
-                });
-            }
+        let text_of = || text.to_owned();
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path.starts_with('/') && path.len() <= UNIX_PATH_BYTES_MAX {
+                true if !path.contains('\0') => {
+                    let place = Place::Unix(path.into());
+                    Ok(Self { text: text_of(), scheme: Scheme::Mqtt, place })
+                }
+                _ => fail(AddressFault::UnixPath),
+            };
+        }
+        let (rest, scheme, default_port) = match text.split_once("://") {
+            None => (text, Scheme::Mqtt, None),
+            Some((scheme, rest)) => match Scheme::of_url(scheme) {
+                Some((scheme, port)) => {
+                    (rest.strip_suffix('/').unwrap_or(rest), scheme, Some(port))
+                }
+                None => return fail(AddressFault::UnknownScheme),
+            },
         };
         match split_port(rest, default_port) {
-            Ok((host, port)) => Ok(Self { text: text.to_owned(), host: host.to_owned(), port }),
+            Ok((host, port)) => {
+                let place = Place::Host(host.to_owned(), port);
+                Ok(Self { text: text_of(), scheme, place })
+            }
             Err(fault) => fail(fault),
         }
     }
 
     /// Looks the host up, unless it is an IP address itself.
     pub(super) fn resolve(&self, resolve: Resolve) -> Result<ListenAddress, AddressError> {
-        let found = match self.host.parse::<IpAddr>() {
-            Ok(ip) => Ok(vec![SocketAddr::new(ip, self.port)]),
-            Err(_) => resolve(&self.host, self.port),
+        let (text, scheme) = (self.text.clone(), self.scheme);
+        let (host, port) = match &self.place {
+            Place::Host(host, port) => (host, *port),
+            Place::Unix(path) => {
+                let path = Some(path.clone());
+                return Ok(ListenAddress { text, scheme, path, addresses: Vec::new() });
+            }
+        };
+        let found = match host.parse::<IpAddr>() {
+            Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+            Err(_) => resolve(host, port),
         };
         let fail = |fault| Err(AddressError { text: self.text.clone(), fault });
         let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -83,7 +158,7 @@ impl Endpoint {
         if addresses.is_empty() {
             return fail(AddressFault::Unresolved("the name has no address".to_owned()));
         }
-        Ok(ListenAddress { text: self.text.clone(), addresses })
+        Ok(ListenAddress { text, scheme, path: None, addresses })
     }
 }
 
@@ -133,11 +208,8 @@ fn split_port(text: &str, default_port: Option<u16>) -> Result<(&str, u16), Addr
     }
 }
 
-/// The port of MQTT without encryption (IANA).
-const MQTT_PORT: u16 = 1883;
-
-/// Transports that ringmq knows by name but cannot speak.
-const LATER_SCHEMES: [&str; 4] = ["mqtts", "ws", "wss", "unix"];
+/// Bytes of a unix socket's path (unix(7)).
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -145,6 +217,13 @@ const LATER_SCHEMES: [&str; 4] = ["mqtts", "ws", "wss", "unix"];
 pub(super) struct AddressError {
     text: String,
     fault: AddressFault,
+}
+
+impl AddressError {
+    /// What is wrong with it, to follow the address.
+    pub(super) fn why(&self) -> String {
+        self.fault.to_string()
+    }
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -165,10 +244,14 @@ enum AddressFault {
     Port(String),
     #[error("is not an address; write HOST:PORT or mqtt://HOST[:PORT]")]
     Form,
-    #[error("has an unknown scheme; write HOST:PORT or mqtt://HOST[:PORT]")]
+    #[error(
+        "has an unknown scheme; known are mqtt://, mqtts://, ws:// and wss:// with HOST[:PORT], and unix:/PATH"
+    )]
     UnknownScheme,
-    #[error("needs {0}, which is not supported by this version; only mqtt:// is")]
-    Unsupported(&'static str),
+    #[error(
+        "is no unix socket; write unix: and a path that begins with / and has at most {UNIX_PATH_BYTES_MAX} bytes"
+    )]
+    UnixPath,
     #[error("cannot be resolved: {0}")]
     Unresolved(String),
 }
@@ -195,8 +278,9 @@ mod tests {
         match address {
             Ok(address) => {
                 assert_eq!(address.text, text);
-                let texts: Vec<_> = address.addresses.iter().map(|a| a.to_string()).collect();
-                Ok(texts.join(" "))
+                let texts = address.addresses.iter().map(|a| a.to_string());
+                let path = address.path().map(|path| path.display().to_string());
+                Ok(texts.chain(path).collect::<Vec<_>>().join(" "))
             }
             Err(error) => Err(error.to_string()),
         }
@@ -213,6 +297,11 @@ mod tests {
             ("mqtt://127.0.0.1:1885", "127.0.0.1:1885"),
             ("mqtt://[::1]", "[::1]:1883"),
             ("mqtt://[::1]:7/", "[::1]:7"),
+            ("mqtts://127.0.0.1", "127.0.0.1:8883"),
+            ("ws://127.0.0.1/", "127.0.0.1:80"),
+            ("wss://127.0.0.1", "127.0.0.1:443"),
+            ("unix:/run/x", "/run/x"),
+            ("unix:///run/x", "/run/x"),
         ] {
             assert_eq!(outcome(text), Ok(expected.to_owned()), "{text}");
         }
@@ -222,14 +311,12 @@ mod tests {
     fn other_forms_are_refused_with_a_hint() {
         const HOSTS: &str =
             r#"write "127.0.0.1:1883" for this machine or "0.0.0.0:1883" for all addresses"#;
+        const UNIX: &str = "is no unix socket; write unix: and a path that begins with / and has at most 107 bytes";
         const FORM: &str = "is not an address; write HOST:PORT or mqtt://HOST[:PORT]";
         let port = |port: &str| {
             format!(
                 "has port {port:?}, but it must be a number from 0 to 65535 (0: the kernel chooses)"
             )
-        };
-        let later = |scheme: &str| {
-            format!("needs {scheme}, which is not supported by this version; only mqtt:// is")
         };
         for (text, expected) in [
             ("1883", format!("is only a port; {HOSTS}")),
@@ -256,13 +343,11 @@ mod tests {
             ("user@home:1", FORM.to_owned()),
             (
                 "http://home",
-                "has an unknown scheme; write HOST:PORT or mqtt://HOST[:PORT]".to_owned(),
+                "has an unknown scheme; known are mqtt://, mqtts://, ws:// and wss:// with HOST[:PORT], and unix:/PATH".to_owned(),
             ),
-            ("mqtts://home", later("mqtts")),
-            ("ws://home:80/mqtt", later("ws")),
-            ("wss://home", later("wss")),
-            ("unix:///run/x", later("unix")),
-            ("unix:/run/x", later("unix")),
+            ("ws://home:80/mqtt", port("80/mqtt")),
+            ("unix:run/x", UNIX.to_owned()),
+            ("unix:", UNIX.to_owned()),
             ("elsewhere:1", "cannot be resolved: no such name".to_owned()),
             ("empty:1", "cannot be resolved: the name has no address".to_owned()),
         ] {

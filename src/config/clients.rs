@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    AclError, AclRules, AnonymousPolicy, AuthSettings, Chain, Credentials, KeySet, ListenAddress,
+    AclError, AclRules, AnonymousPolicy, AuthSettings, Chain, Credentials, KeySet, Listener,
     Machine, Method, Policy,
     problem::{Fault, Origin, Problem},
 };
@@ -50,7 +50,7 @@ pub(super) fn check_auth(
     anonymous: AnonymousPolicy,
     password_file: Option<&Path>,
     settings: AuthSettings,
-    listen: &[(Origin, ListenAddress)],
+    listen: &[(Origin, Listener)],
     machine: &Machine,
 ) -> Result<(Policy, bool), Vec<Problem>> {
     let load = |path| load_passwords(path, machine);
@@ -113,10 +113,11 @@ fn check_chain(policy: &Policy) -> Result<(), Vec<Problem>> {
 }
 
 /// Without authentication, only this machine may be let in unless told otherwise.
-fn refuse_open_addresses(listen: &[(Origin, ListenAddress)]) -> Result<(), Vec<Problem>> {
+fn refuse_open_addresses(listen: &[(Origin, Listener)]) -> Result<(), Vec<Problem>> {
     let problems: Vec<_> = listen
         .iter()
-        .filter_map(|(origin, listen)| {
+        .filter(|(_, listener)| !listener.proves_users())
+        .filter_map(|(origin, Listener { address: listen, .. })| {
             let open = listen.addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())?;
             let fault = Fault::OpenToAll { text: listen.text.clone(), address: *open };
             Some(Problem::new(origin.clone(), "listen", fault))

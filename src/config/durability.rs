@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, num::NonZeroUsize};
 
 use super::{
-    address::{Endpoint, ListenAddress, Resolve},
+    address::{Endpoint, Resolve},
+    listeners::Listener,
     problem::{Fault, Origin, Problem},
 };
 use crate::topic::{FilterKind, TopicFilter};
@@ -60,7 +61,7 @@ pub(super) fn check_storage(bytes: u64, shards: NonZeroUsize) -> Result<(), Vec<
 /// The socket addresses of the relaxed listeners, each one of those that are listened on.
 pub(super) fn check_listeners(
     relaxed: &[(Origin, Endpoint)],
-    listen: &[(Origin, ListenAddress)],
+    listen: &[(Origin, Listener)],
     resolve: Resolve,
 ) -> Result<Vec<SocketAddr>, Vec<Problem>> {
     let mut problems = Vec::new();
@@ -76,7 +77,7 @@ pub(super) fn check_listeners(
             }
         };
         let is_listened_on =
-            |a: &SocketAddr| listen.iter().any(|(_, listen)| listen.addresses.contains(a));
+            |a: &SocketAddr| listen.iter().any(|(_, it)| it.address.addresses.contains(a));
         match address.addresses.iter().find(|address| !is_listened_on(address)) {
             Some(other) => {
                 report(Fault::NotListenedOn { text: endpoint.text.clone(), address: *other });

@@ -5,48 +5,51 @@
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
-use super::{Settings, address::Endpoint, auth_table, problem::Origin, table};
+use super::{
+    Settings, address::Endpoint, auth_table, listeners::ListenerSettings, problem::Origin, table,
+    table_listener::LISTENER_KEYS,
+};
 
-/// One configuration key.
+/// One configuration key, of all settings or of those of one listener.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(super) struct Key<S = Settings> {
     /// Dotted name, as in `--set`.
     pub(super) name: &'static str,
     /// What it takes and where that goes.
-    pub(super) kind: Kind,
+    pub(super) kind: Kind<S>,
     /// Its value as text; with the default settings, its default.
-    pub(super) show: fn(&Settings) -> String,
+    pub(super) show: fn(&S) -> String,
     /// What it does: Markdown, one paragraph.
     pub(super) doc: &'static str,
 }
 
 /// What a key takes, and the setter of the value once that is checked.
 #[derive(Debug)]
-pub(super) enum Kind {
-    Switch(fn(&mut Settings, bool)),
+pub(super) enum Kind<S = Settings> {
+    Switch(fn(&mut S, bool)),
     /// The setter answers `None` for a number that its field cannot hold.
-    Number(RangeInclusive<u64>, fn(&mut Settings, u64) -> Option<()>),
+    Number(RangeInclusive<u64>, fn(&mut S, u64) -> Option<()>),
     /// The setter gets the position in the list of names.
-    Choice(&'static [&'static str], fn(&mut Settings, usize)),
-    Directory(fn(&mut Settings, PathBuf)),
+    Choice(&'static [&'static str], fn(&mut S, usize)),
+    Directory(fn(&mut S, PathBuf)),
     /// Free text, checked by the setter, which says what is wrong with it.
-    Text(fn(&mut Settings, &str) -> Result<(), String>),
+    Text(fn(&mut S, &str) -> Result<(), String>),
     /// The same for what nobody is to see: no message shows it.
-    Secret(fn(&mut Settings, &str) -> Result<(), String>),
+    Secret(fn(&mut S, &str) -> Result<(), String>),
     /// A list of texts of one form.
-    List(List),
-    Addresses(fn(&mut Settings, Vec<(Origin, Endpoint)>)),
+    List(List<S>),
+    Addresses(fn(&mut S, Vec<(Origin, Endpoint)>)),
 }
 
 /// A list of texts of one form.
 #[derive(Debug)]
-pub(super) struct List {
+pub(super) struct List<S = Settings> {
     /// The form, to follow "must be a list of".
     pub(super) form: &'static str,
     /// Empties the list: each source states all of it.
-    pub(super) clear: fn(&mut Settings),
+    pub(super) clear: fn(&mut S),
     /// Checks one text and adds it, or says what is wrong with it.
-    pub(super) add: fn(&mut Settings, &str) -> Result<(), String>,
+    pub(super) add: fn(&mut S, &str) -> Result<(), String>,
 }
 
 impl Key {
@@ -63,6 +66,31 @@ impl Key {
         Key::all().find(|key| key.name == name)
     }
 
+    /// The environment variable that sets the key.
+    pub(super) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    fn default_text(&self) -> String {
+        (self.show)(&Settings::default())
+    }
+}
+
+/// What sections of listeners begin with, as the keys in them are called in messages.
+pub(super) const LISTENER: &str = "listener";
+
+impl Key<ListenerSettings> {
+    /// Every key of a listener, in the order of the documentation.
+    pub(super) fn of_listener() -> &'static [Self] {
+        LISTENER_KEYS
+    }
+
+    fn default_text(&self) -> String {
+        (self.show)(&ListenerSettings::new(Origin::built_in()))
+    }
+}
+
+impl<S> Key<S> {
     /// The name within its section.
     pub(super) fn local_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)
@@ -71,11 +99,6 @@ impl Key {
     /// The name in quotes, for messages.
     pub(super) fn name_quoted(&self) -> String {
         format!("{:?}", self.name)
-    }
-
-    /// The environment variable that sets the key.
-    pub(super) fn variable(&self) -> String {
-        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
     /// What the key takes, to follow "must be".
@@ -110,10 +133,6 @@ impl Key {
             | Kind::Addresses(_) => true,
         }
     }
-
-    fn default_text(&self) -> String {
-        (self.show)(&Settings::default())
-    }
 }
 
 /// What every variable that ringmq reads begins with.
@@ -136,17 +155,50 @@ fn group_title(key: &Key) -> Option<&'static str> {
     GROUPS.iter().find(|(first, _)| *first == key.name).map(|(_, title)| *title)
 }
 
+/// The title of the group of a listener's keys, which stands behind the first group.
+const LISTENER_TITLE: &str = "A listener, in a section `[[listener]]` of the file";
+
+/// One key as it is documented.
+struct Documented {
+    title: Option<&'static str>,
+    name: &'static str,
+    default: String,
+    allowed: String,
+    doc: &'static str,
+}
+
+/// All keys as they are documented.
+fn documented() -> Vec<Documented> {
+    let of_all = |key: &'static Key| Documented {
+        title: group_title(key),
+        name: key.name,
+        default: key.default_text(),
+        allowed: key.allowed(),
+        doc: key.doc,
+    };
+    let of_listener = |(at, key): (usize, &'static Key<ListenerSettings>)| Documented {
+        title: (at == 0).then_some(LISTENER_TITLE),
+        name: key.local_name(),
+        default: key.default_text(),
+        allowed: key.allowed(),
+        doc: key.doc,
+    };
+    let mut all: Vec<_> = Key::all().map(of_all).collect();
+    let first_group = all.iter().skip(1).position(|key| key.title.is_some()).map_or(0, |at| at + 1);
+    let of_listeners = Key::of_listener().iter().enumerate().map(of_listener);
+    all.splice(first_group..first_group, of_listeners);
+    all
+}
+
 /// The README's tables of keys, in Markdown: one for each group, titled.
 pub fn markdown_table() -> String {
     let mut table = String::new();
-    for key in Key::all() {
-        if let Some(title) = group_title(key) {
+    for Documented { title, name, default, allowed, doc } in documented() {
+        if let Some(title) = title {
             table += &format!("\n**{title}**\n\n| Key | Default | Allowed | Meaning |\n");
             table += "| --- | --- | --- | --- |\n";
         }
-        let (name, doc) = (key.name, key.doc);
-        let default = key.default_text();
-        table += &format!("| `{name}` | {default} | {} | {doc} |\n", key.allowed());
+        table += &format!("| `{name}` | {default} | {allowed} | {doc} |\n");
     }
     table
 }
@@ -154,12 +206,12 @@ pub fn markdown_table() -> String {
 /// The same as plain text of at most 80 columns, for `--help`.
 pub fn help_text() -> String {
     let mut text = String::new();
-    for key in Key::all() {
-        if let Some(title) = group_title(key) {
-            text += &format!("\n {title}:\n");
+    for Documented { title, name, default, allowed, doc } in documented() {
+        if let Some(title) = title {
+            text += &format!("\n {}:\n", title.replace('`', ""));
         }
-        text += &format!("  {} (default: {})\n", key.name, key.default_text());
-        let doc = format!("{} Takes {}.", key.doc, key.allowed()).replace('`', "");
+        text += &format!("  {name} (default: {default})\n");
+        let doc = format!("{doc} Takes {allowed}.").replace('`', "");
         let mut line = String::new();
         for word in doc.split(' ') {
             if line.len() + word.len() > 72 {
@@ -224,7 +276,8 @@ mod tests {
     fn tables_have_a_row_for_each_key_and_no_stray_bar() {
         let table = markdown_table();
         let rows: Vec<_> = table.lines().filter(|line| line.starts_with('|')).collect();
-        assert_eq!(rows.len(), Key::all().count() + 2 * GROUPS.len());
+        let keys = Key::all().count() + Key::of_listener().len();
+        assert_eq!(rows.len(), keys + 2 * (GROUPS.len() + 1));
         assert!(rows.iter().all(|row| row.matches('|').count() == 5), "{table}");
         assert!(table.contains(
             "| `limits.inflight_max` | 1024 | a whole number from 1 to 65535 | QoS 1 and 2 "

@@ -6,6 +6,7 @@
 
 mod acl;
 mod address;
+mod address_range;
 mod auth_rules;
 mod auth_table;
 mod auto_subscribe;
@@ -13,6 +14,7 @@ mod clients;
 mod durability;
 mod key_set;
 mod keys;
+mod listeners;
 mod password_hash;
 mod passwords;
 mod problem;
@@ -20,6 +22,7 @@ mod rules;
 mod shared;
 mod source;
 mod table;
+mod table_listener;
 mod text_file;
 
 use std::{
@@ -41,15 +44,19 @@ use crate::{
 };
 
 pub use acl::{
-    AclError, AclForm, AclLevel, AclRule, AclRules, AclTopic, Actions, AddressRange, NamePattern,
-    Part, Who,
+    AclError, AclForm, AclLevel, AclRule, AclRules, AclTopic, Actions, NamePattern, Part, Who,
 };
-pub use address::ListenAddress;
+pub use address::{ListenAddress, Scheme};
+pub use address_range::AddressRange;
 pub use auth_rules::{Chain, Header, HttpRules, Method, TokenRules};
 pub use auto_subscribe::AutoSubscription;
 pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
 pub use key_set::{KeyMaterial, KeySet, KeySetError, TokenKey};
 pub use keys::{help_text, markdown_table};
+pub use listeners::{
+    CertificateFiles, ClientCertificates, Listener, ProxySources, TlsSettings, UserFrom,
+    WebSocketRules,
+};
 pub use password_hash::{Argon2Cost, HashError, PasswordHash, SHA512_BYTES};
 pub use passwords::{
     Credentials, KEY_BYTES, LineError, UserNameError, Verifier, VerifierError, prepare_user_name,
@@ -60,14 +67,15 @@ pub use rules::RetainedTtl;
 pub use source::{Flag, Sources};
 
 use address::Endpoint;
+use listeners::ListenerSettings;
 use problem::{Fault, Origin};
 
 /// Everything an operator decides, checked as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to accept connections: at least one, no socket address twice
+    /// Where to accept connections, and how: at least one, no socket address twice
     /// (except with port 0).
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<Listener>,
     /// Whether nobody chose the addresses. The server then skips an address of
     /// a protocol that this machine lacks instead of refusing to start.
     pub listen_is_default: bool,
@@ -339,6 +347,7 @@ impl Config {
     fn check(settings: Settings, machine: &Machine) -> Result<Self, Vec<Problem>> {
         let Settings {
             listen,
+            listeners,
             allow_anonymous,
             shards,
             log,
@@ -367,8 +376,12 @@ impl Config {
             Some(true) => AnonymousPolicy::Everywhere,
             Some(false) => AnonymousPolicy::Nowhere,
         };
-        let listen_is_default = listen.is_none();
-        let listen = check_listen(&listen.unwrap_or_else(default_listen), machine)?;
+        let listen_is_default = listen.is_none() && listeners.is_empty();
+        let listen = if listen_is_default { default_listen() } else { listen.unwrap_or_default() };
+        let of_address =
+            |(origin, url)| ListenerSettings { url: Some(url), ..ListenerSettings::new(origin) };
+        let listeners = listen.into_iter().map(of_address).chain(listeners);
+        let listen = check_listen(listeners, machine)?;
         let shards = shards.unwrap_or(machine.cpus);
         durability::check_storage(storage_bytes_max, shards)?;
         let relaxed_listeners =
@@ -391,7 +404,7 @@ impl Config {
             ..policy
         };
         Ok(Self {
-            listen: listen.into_iter().map(|(_, address)| address).collect(),
+            listen: listen.into_iter().map(|(_, listener)| listener).collect(),
             listen_is_default,
             shards,
             data_dir,
@@ -409,8 +422,9 @@ impl Config {
 }
 
 /// Keys whose values are checked together with others'.
-const SUSPECTS: [&str; 9] = [
+const SUSPECTS: [&str; 10] = [
     "listen",
+    keys::LISTENER,
     "allow_anonymous",
     "server_reference",
     "storage_bytes_max",
@@ -433,32 +447,39 @@ fn check_redirect(
     Ok(server_reference.map(|server_reference| Redirect { server_reference, when }))
 }
 
-/// Resolves every address and refuses double ones.
+/// Checks every listener, resolves its address and refuses double ones.
 fn check_listen(
-    listen: &[(Origin, Endpoint)],
+    listen: impl Iterator<Item = ListenerSettings>,
     machine: &Machine,
-) -> Result<Vec<(Origin, ListenAddress)>, Vec<Problem>> {
+) -> Result<Vec<(Origin, Listener)>, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut checked: Vec<(Origin, ListenAddress)> = Vec::new();
-    for (origin, endpoint) in listen {
-        let address = match endpoint.resolve(machine.resolve) {
-            Ok(address) => address,
-            Err(error) => {
-                problems.push(Problem::new(origin.clone(), "listen", Fault::Address(error)));
+    let mut checked: Vec<(Origin, Listener)> = Vec::new();
+    for settings in listen {
+        let (origin, listener) = match settings.check(machine.resolve) {
+            Ok(found) => found,
+            Err(problem) => {
+                problems.push(*problem);
                 continue;
             }
         };
+        let address = &listener.address;
         let twice = checked.iter().find_map(|(_, earlier)| {
+            let earlier = &earlier.address;
             let same = |a: &&SocketAddr| a.port() != 0 && earlier.addresses.contains(a);
-            Some((earlier.text.clone(), *address.addresses.iter().find(same)?))
+            let both = address.addresses.iter().find(same).map(ToString::to_string);
+            let both_paths = || {
+                Some(address.path().filter(|_| earlier.path == address.path)?.display().to_string())
+            };
+            Some((earlier.text.clone(), both.or_else(both_paths)?))
         });
-        if let Some((earlier, address)) = twice {
-            let fault = Fault::SameAddress { text: endpoint.text.clone(), earlier, address };
+        if let Some((earlier, both)) = twice {
+            let fault = Fault::SameAddress { text: address.text.clone(), earlier, both };
             problems.push(Problem::new(origin.clone(), "listen", fault));
         }
-        checked.push((origin.clone(), address));
+        checked.push((origin, listener));
     }
-    let count = checked.iter().map(|(_, address)| address.addresses.len()).sum::<usize>();
+    let sockets = |(_, it): &(Origin, Listener)| it.address.addresses.len().max(1);
+    let count = checked.iter().map(sockets).sum::<usize>();
     if let Some((origin, _)) = checked.last().filter(|_| count > LISTEN_ADDRESSES_MAX) {
         problems.push(Problem::new(origin.clone(), "listen", Fault::TooManyAddresses { count }));
     }
@@ -470,6 +491,7 @@ fn check_listen(
 #[derive(Debug)]
 struct Settings {
     listen: Option<Vec<(Origin, Endpoint)>>,
+    listeners: Vec<ListenerSettings>,
     allow_anonymous: Option<bool>,
     shards: Option<NonZeroUsize>,
     log: LogConfig,
@@ -508,6 +530,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: None,
+            listeners: Vec::new(),
             allow_anonymous: None,
             shards: None,
             log: LogConfig { format: LogFormat::Text, level: Level::INFO },

@@ -5,7 +5,13 @@ use std::{fmt, net::SocketAddr};
 
 use thiserror::Error;
 
-use super::{address::AddressError, key_set::KeySetError, keys::Key, passwords::LineError};
+use super::{
+    address::AddressError,
+    key_set::KeySetError,
+    keys::{Key, LISTENER},
+    listeners::ListenerSettings,
+    passwords::LineError,
+};
 use crate::base::limits::LISTEN_ADDRESSES_MAX;
 
 /// Every problem of one configuration, never none.
@@ -54,8 +60,11 @@ impl Problem {
             | Fault::UnknownVariable { nearest: Some(nearest) } => nearest.name,
             _ => &self.key,
         };
+        let section = meant.split_once('.').map(|(section, _)| section);
         // A syntax error may hide any key.
-        meant == key || matches!(self.fault, Fault::Syntax(_) | Fault::Unreadable(_))
+        meant == key
+            || section == Some(key)
+            || matches!(self.fault, Fault::Syntax(_) | Fault::Unreadable(_))
     }
 
     pub(super) fn line(&self) -> Option<usize> {
@@ -124,10 +133,16 @@ pub(super) enum Fault {
     RedirectNowhere,
     #[error("is not valid UTF-8")]
     NotText,
-    #[error("{} = {found}, but it must be {}{}", key.name, key.allowed(), did_you_mean(*nearest))]
-    Value { key: &'static Key, found: String, nearest: Option<&'static str> },
-    #[error("{}: {text:?}: {why}; it must be {}", key.name, key.allowed())]
-    Text { key: &'static Key, text: String, why: String },
+    #[error("{name} = {found}, but it must be {allowed}{}", did_you_mean(*nearest))]
+    Value { name: &'static str, allowed: String, found: String, nearest: Option<&'static str> },
+    #[error("{name}: {text:?}: {why}; it must be {allowed}")]
+    Text { name: &'static str, allowed: String, text: String, why: String },
+    #[error("unknown key {name:?} of a listener; {}", of_listener(*nearest))]
+    UnknownListenerKey { name: String, nearest: Option<&'static Key<ListenerSettings>> },
+    #[error("listeners stand in the file, each in a section [[{LISTENER}]]")]
+    IsListeners,
+    #[error("{0}")]
+    Listener(String),
     #[error("the file named by password_file cannot be read: {0}")]
     UnreadablePasswords(String),
     #[error(transparent)]
@@ -146,12 +161,12 @@ pub(super) enum Fault {
     MethodUnknown { method: &'static str },
     #[error("auth.chain lacks {method:?}, but there are settings for it, which would do nothing")]
     MethodUnused { method: &'static str },
-    #[error("{}: the value {why} (it is a secret and not shown)", key.name)]
-    Secret { key: &'static Key, why: String },
+    #[error("{name}: the value {why} (it is a secret and not shown)")]
+    Secret { name: &'static str, why: String },
     #[error(transparent)]
     Address(AddressError),
-    #[error("listen address {text:?} is the same as {earlier:?} (both are {address})")]
-    SameAddress { text: String, earlier: String, address: SocketAddr },
+    #[error("listen address {text:?} is the same as {earlier:?} (both are {both})")]
+    SameAddress { text: String, earlier: String, both: String },
     #[error(
         "listen stands for {count} socket addresses, but at most {LISTEN_ADDRESSES_MAX} are allowed"
     )]
@@ -184,6 +199,16 @@ fn suggestion(nearest: Option<&Key>, section: &str, name: fn(&Key) -> String) ->
                 _ => String::new(),
             };
             format!("known are {}{others}", known.join(", "))
+        }
+    }
+}
+
+fn of_listener(nearest: Option<&Key<ListenerSettings>>) -> String {
+    match nearest {
+        Some(key) => format!("did you mean {:?} ({})?", key.local_name(), key.allowed()),
+        None => {
+            let known: Vec<_> = Key::of_listener().iter().map(|key| key.local_name()).collect();
+            format!("known are {}", known.join(", "))
         }
     }
 }

@@ -20,7 +20,8 @@ use toml::{
 use super::{
     Settings,
     address::Endpoint,
-    keys::{Key, Kind, List, VARIABLE_PREFIX},
+    keys::{Key, Kind, LISTENER, List, VARIABLE_PREFIX},
+    listeners::ListenerSettings,
     problem::{Fault, Origin, Problem, nearest},
     text_file::read_text,
 };
@@ -121,6 +122,10 @@ impl Reader {
                 self.assign(key, value, source);
                 continue;
             }
+            if full == LISTENER {
+                self.listeners(value, source);
+                continue;
+            }
             let section = Key::SECTIONS.into_iter().find(|section| *section == full);
             let fault = match (section, value.get_ref()) {
                 (Some(section), DeValue::Table(inner)) => {
@@ -135,6 +140,32 @@ impl Reader {
                 (None, _) => unknown_key(&full, prefix),
             };
             self.report(source.origin(name.span()), &full, fault);
+        }
+    }
+
+    /// Takes in the sections `[[listener]]`.
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>, source: &SourceText<'_>) {
+        let elements = value.get_ref().as_array().map_or(&[][..], |elements| elements);
+        let tables: Vec<_> =
+            elements.iter().filter_map(|it| Some((it.span(), it.get_ref().as_table()?))).collect();
+        if tables.len() != elements.len() || tables.is_empty() {
+            return self.report(source.origin(value.span()), LISTENER, Fault::IsListeners);
+        }
+        for (span, table) in tables {
+            let mut settings = ListenerSettings::new(source.origin(span));
+            for (name, value) in table.iter() {
+                let local = name.get_ref();
+                match Key::of_listener().iter().find(|key| key.local_name() == *local) {
+                    Some(key) => assign(&mut settings, &mut self.problems, key, value, source),
+                    None => {
+                        let name_of = |key: &Key<_>| key.local_name().to_owned();
+                        let nearest = nearest(local, Key::of_listener(), name_of);
+                        let fault = Fault::UnknownListenerKey { name: local.to_string(), nearest };
+                        self.report(source.origin(name.span()), LISTENER, fault);
+                    }
+                }
+            }
+            self.settings.listeners.push(settings);
         }
     }
 
@@ -202,6 +233,7 @@ impl Reader {
             None => {
                 let fault = match Key::SECTIONS.into_iter().find(|section| *section == name) {
                     Some(name) => Fault::IsSection { name },
+                    None if name.split('.').next() == Some(LISTENER) => Fault::IsListeners,
                     None => unknown_key(name, ""),
                 };
                 self.report(Origin::new(&label, None), name, fault);
@@ -217,140 +249,159 @@ impl Reader {
     }
 
     fn assign(&mut self, key: &'static Key, value: &Spanned<DeValue<'_>>, source: &SourceText<'_>) {
-        let settings = &mut self.settings;
-        let done = match (&key.kind, value.get_ref()) {
-            (Kind::Switch(set), DeValue::Boolean(on)) => {
-                set(settings, *on);
-                Some(())
-            }
-            (Kind::Number(range, set), DeValue::Integer(number)) => {
-                u64::from_str_radix(number.as_str(), number.radix())
-                    .ok()
-                    .filter(|number| range.contains(number))
-                    .and_then(|number| set(settings, number))
-            }
-            (Kind::Choice(names, set), DeValue::String(text)) => {
-                names.iter().position(|name| name == text).map(|index| set(settings, index))
-            }
-            (Kind::Directory(set), DeValue::String(path)) if is_path(path) => {
-                set(settings, PathBuf::from(path.as_ref()));
-                Some(())
-            }
-            (Kind::Text(set), DeValue::String(text)) => {
-                if let Err(why) = set(settings, text) {
-                    let origin = source.origin(value.span());
-                    self.report(origin, key.name, Fault::Text { key, text: text.to_string(), why });
-                }
-                Some(())
-            }
-            (Kind::Secret(set), DeValue::String(text)) => {
-                if let Err(why) = set(settings, text) {
-                    let origin = source.origin(value.span());
-                    self.report(origin, key.name, Fault::Secret { key, why });
-                }
-                Some(())
-            }
-            (Kind::List(list), DeValue::String(_) | DeValue::Array(_)) => {
-                return self.list(key, list, value, source);
-            }
-            (Kind::Addresses(set), DeValue::String(_) | DeValue::Array(_)) => {
-                let set = *set;
-                return self.addresses(key, value, source, set);
-            }
-            _ => None,
-        };
-        if done.is_none() {
-            self.report_value(key, value, source);
-        }
-    }
-
-    /// A list of strings, or a string that is the only one.
-    fn list(
-        &mut self,
-        key: &'static Key,
-        list: &List,
-        value: &Spanned<DeValue<'_>>,
-        source: &SourceText<'_>,
-    ) {
-        let elements = value.get_ref().as_array().map_or(std::slice::from_ref(value), |all| all);
-        (list.clear)(&mut self.settings);
-        for element in elements {
-            let origin = source.origin(element.span());
-            match element.get_ref().as_str() {
-                None => return self.report_value(key, value, source),
-                Some("") if elements.len() == 1 => {}
-                Some(text) => {
-                    if let Err(why) = (list.add)(&mut self.settings, text) {
-                        let text = text.to_owned();
-                        self.report(origin, key.name, Fault::Text { key, text, why });
-                    }
-                }
-            }
-        }
-    }
-
-    /// A list of strings, or one string with commas.
-    fn addresses(
-        &mut self,
-        key: &'static Key,
-        value: &Spanned<DeValue<'_>>,
-        source: &SourceText<'_>,
-        set: fn(&mut Settings, Vec<(Origin, Endpoint)>),
-    ) {
-        let mut texts: Vec<(Origin, &str)> = Vec::new();
-        match value.get_ref() {
-            DeValue::String(list) => {
-                let origin = source.origin(value.span());
-                texts.extend(list.split(',').map(|text| (origin.clone(), text.trim())));
-            }
-            DeValue::Array(list) => {
-                for element in list {
-                    match element.get_ref().as_str() {
-                        Some(text) => texts.push((source.origin(element.span()), text)),
-                        None => return self.report_value(key, value, source),
-                    }
-                }
-            }
-            _ => {}
-        }
-        if texts.iter().all(|(_, text)| text.is_empty()) {
-            return self.report_value(key, value, source);
-        }
-        let mut endpoints = Vec::new();
-        for (origin, text) in texts {
-            match Endpoint::parse(text) {
-                Ok(endpoint) => endpoints.push((origin, endpoint)),
-                Err(error) => self.report(origin, key.name, Fault::Address(error)),
-            }
-        }
-        set(&mut self.settings, endpoints);
-    }
-
-    fn report_value(
-        &mut self,
-        key: &'static Key,
-        value: &Spanned<DeValue<'_>>,
-        source: &SourceText<'_>,
-    ) {
-        let nearest = match (&key.kind, value.get_ref()) {
-            (Kind::Choice(names, _), DeValue::String(text)) => {
-                let text = text.to_ascii_lowercase();
-                nearest(&text, names.iter().copied(), |name| name.to_owned())
-            }
-            _ => None,
-        };
-        let origin = source.origin(value.span());
-        if key.is_secret() {
-            let why = format!("must be {}", key.allowed());
-            return self.report(origin, key.name, Fault::Secret { key, why });
-        }
-        let found = source.excerpt(value.span());
-        self.report(origin, key.name, Fault::Value { key, found, nearest });
+        assign(&mut self.settings, &mut self.problems, key, value, source);
     }
 
     fn report(&mut self, origin: Origin, key: &str, fault: Fault) {
         self.problems.push(Problem::new(origin, key, fault));
     }
+}
+
+/// Sets a key to a value, or says what is wrong with it.
+fn assign<S>(
+    settings: &mut S,
+    problems: &mut Vec<Problem>,
+    key: &'static Key<S>,
+    value: &Spanned<DeValue<'_>>,
+    source: &SourceText<'_>,
+) {
+    let done = match (&key.kind, value.get_ref()) {
+        (Kind::Switch(set), DeValue::Boolean(on)) => {
+            set(settings, *on);
+            Some(())
+        }
+        (Kind::Number(range, set), DeValue::Integer(number)) => {
+            u64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .filter(|number| range.contains(number))
+                .and_then(|number| set(settings, number))
+        }
+        (Kind::Choice(names, set), DeValue::String(text)) => {
+            names.iter().position(|name| name == text).map(|index| set(settings, index))
+        }
+        (Kind::Directory(set), DeValue::String(path)) if is_path(path) => {
+            set(settings, PathBuf::from(path.as_ref()));
+            Some(())
+        }
+        (Kind::Text(set), DeValue::String(text)) => {
+            if let Err(why) = set(settings, text) {
+                let origin = source.origin(value.span());
+                problems.push(text_problem(key, origin, text, why));
+            }
+            Some(())
+        }
+        (Kind::Secret(set), DeValue::String(text)) => {
+            if let Err(why) = set(settings, text) {
+                let (origin, name) = (source.origin(value.span()), key.name);
+                problems.push(Problem::new(origin, name, Fault::Secret { name, why }));
+            }
+            Some(())
+        }
+        (Kind::List(list), DeValue::String(_) | DeValue::Array(_)) => {
+            return assign_list(settings, problems, (key, list), value, source);
+        }
+        (Kind::Addresses(set), DeValue::String(_) | DeValue::Array(_)) => {
+            let set = *set;
+            return assign_addresses(settings, problems, (key, set), value, source);
+        }
+        _ => None,
+    };
+    if done.is_none() {
+        problems.push(value_problem(key, value, source));
+    }
+}
+
+/// A list of strings, or a string that is the only one.
+fn assign_list<S>(
+    settings: &mut S,
+    problems: &mut Vec<Problem>,
+    (key, list): (&'static Key<S>, &List<S>),
+    value: &Spanned<DeValue<'_>>,
+    source: &SourceText<'_>,
+) {
+    let elements = value.get_ref().as_array().map_or(std::slice::from_ref(value), |all| all);
+    (list.clear)(settings);
+    for element in elements {
+        let origin = source.origin(element.span());
+        match element.get_ref().as_str() {
+            None => return problems.push(value_problem(key, value, source)),
+            Some("") if elements.len() == 1 => {}
+            Some(text) => {
+                if let Err(why) = (list.add)(settings, text) {
+                    problems.push(text_problem(key, origin, text, why));
+                }
+            }
+        }
+    }
+}
+
+/// The setter of a key for addresses.
+type SetAddresses<S> = fn(&mut S, Vec<(Origin, Endpoint)>);
+
+/// A list of strings, or one string with commas.
+fn assign_addresses<S>(
+    settings: &mut S,
+    problems: &mut Vec<Problem>,
+    (key, set): (&'static Key<S>, SetAddresses<S>),
+    value: &Spanned<DeValue<'_>>,
+    source: &SourceText<'_>,
+) {
+    let mut texts: Vec<(Origin, &str)> = Vec::new();
+    match value.get_ref() {
+        DeValue::String(list) => {
+            let origin = source.origin(value.span());
+            texts.extend(list.split(',').map(|text| (origin.clone(), text.trim())));
+        }
+        DeValue::Array(list) => {
+            for element in list {
+                match element.get_ref().as_str() {
+                    Some(text) => texts.push((source.origin(element.span()), text)),
+                    None => return problems.push(value_problem(key, value, source)),
+                }
+            }
+        }
+        _ => {}
+    }
+    if texts.iter().all(|(_, text)| text.is_empty()) {
+        return problems.push(value_problem(key, value, source));
+    }
+    let mut endpoints = Vec::new();
+    for (origin, text) in texts {
+        match Endpoint::parse(text) {
+            Ok(endpoint) => endpoints.push((origin, endpoint)),
+            Err(error) => {
+                problems.push(Problem::new(origin, key.name, Fault::Address(error)));
+            }
+        }
+    }
+    set(settings, endpoints);
+}
+
+fn value_problem<S>(
+    key: &'static Key<S>,
+    value: &Spanned<DeValue<'_>>,
+    source: &SourceText<'_>,
+) -> Problem {
+    let nearest = match (&key.kind, value.get_ref()) {
+        (Kind::Choice(names, _), DeValue::String(text)) => {
+            let text = text.to_ascii_lowercase();
+            nearest(&text, names.iter().copied(), |name| name.to_owned())
+        }
+        _ => None,
+    };
+    let origin = source.origin(value.span());
+    let (name, allowed) = (key.name, key.allowed());
+    if key.is_secret() {
+        let why = format!("must be {allowed}");
+        return Problem::new(origin, name, Fault::Secret { name, why });
+    }
+    let found = source.excerpt(value.span());
+    Problem::new(origin, name, Fault::Value { name, allowed, found, nearest })
+}
+
+fn text_problem<S>(key: &'static Key<S>, origin: Origin, text: &str, why: String) -> Problem {
+    let (name, allowed, text) = (key.name, key.allowed(), text.to_owned());
+    Problem::new(origin, name, Fault::Text { name, allowed, text, why })
 }
 
 /// One source's text and what it is called in messages.

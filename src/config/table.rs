@@ -116,8 +116,10 @@ pub(super) static LISTEN_KEYS: &[Key] = &[
         name: "listen",
         kind: Kind::Addresses(|settings, listen| settings.listen = Some(listen)),
         show: |_| DEFAULT_LISTEN.join(", "),
-        doc: "Addresses to accept MQTT connections on: `HOST:PORT` or `mqtt://HOST[:PORT]`. \
-              With port 0 the kernel chooses a free port, which is logged.",
+        doc: "Addresses to accept connections on: `HOST:PORT` or `mqtt://HOST[:PORT]`, \
+              `ws://HOST[:PORT]` for WebSocket, `unix:/PATH`. With port 0 the kernel chooses a free \
+              port, which is logged. Those that need further settings, TLS above all, stand in \
+              sections `[[listener]]`.",
     },
     Key {
         name: "allow_anonymous",

@@ -155,13 +155,23 @@ fn every_key_can_stand_in_the_file() {
         "#,
     );
     let address = |text: &str| text.parse().unwrap();
+    let plain = |text: &str, addresses| Listener {
+        address: ListenAddress {
+            text: text.to_owned(),
+            scheme: Scheme::Mqtt,
+            path: None,
+            addresses,
+        },
+        relaxed: false,
+        tls: None,
+        websocket: None,
+        proxies: ProxySources::default(),
+        unix_mode: 0o660,
+    };
     let expected = Config {
         listen: vec![
-            ListenAddress {
-                text: "localhost:1".to_owned(),
-                addresses: vec![address("127.0.0.1:1"), address("127.0.0.2:1")],
-            },
-            ListenAddress { text: "mqtt://[::]".to_owned(), addresses: vec![address("[::]:1883")] },
+            plain("localhost:1", vec![address("127.0.0.1:1"), address("127.0.0.2:1")]),
+            plain("mqtt://[::]", vec![address("[::]:1883")]),
         ],
         listen_is_default: false,
         shards: NonZeroUsize::new(128).unwrap(),
@@ -259,7 +269,8 @@ fn a_listen_flag_replaces_the_addresses_of_the_file() {
         flags: &[("-l", "listen", "127.0.0.1:3,localhost:4")],
         ..Given::default()
     };
-    let texts: Vec<_> = given.load().unwrap().listen.iter().map(|l| l.text.clone()).collect();
+    let texts: Vec<_> =
+        given.load().unwrap().listen.iter().map(|l| l.address.text.clone()).collect();
     assert_eq!(texts, ["127.0.0.1:3", "localhost:4"]);
 }
 
@@ -753,4 +764,134 @@ fn password_files_are_bounded() {
     let set = format!("password_file={:?}", file.0.to_str().unwrap());
     let problems = Given { sets: &[&set], ..Given::default() }.load().unwrap_err();
     assert!(problems[0].ends_with(": it is larger than 16777216 bytes"), "{problems:?}");
+}
+
+#[test]
+fn listeners_stand_in_sections_of_their_own_each_with_its_settings() {
+    let config = file(
+        r#"
+        allow_anonymous = true
+        listen = ["127.0.0.1:1", "ws://127.0.0.1:2", "unix:/run/a"]
+        [[listener]]
+        url = "mqtts://[::]"
+        relaxed = true
+        certificates = ["a.pem => a.key", "both.pem"]
+        tls_min = "1.3"
+        client_certificates = "required"
+        client_ca = "ca.pem"
+        crl = ["1.crl", "2.crl"]
+        user_from = "san"
+        proxy_protocol_from = ["10.0.0.0/8", "unix"]
+        [[listener]]
+        url = "wss://127.0.0.1:3"
+        certificates = "both.pem"
+        websocket_paths = "/x"
+        origins = ["https://a.example"]
+        [[listener]]
+        url = "unix:/run/b"
+        unix_mode = "600"
+        [limits]
+        inflight_max = 5
+        "#,
+    )
+    .unwrap();
+    let texts: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    let expected = [
+        "127.0.0.1:1",
+        "ws://127.0.0.1:2",
+        "unix:/run/a",
+        "mqtts://[::]",
+        "wss://127.0.0.1:3",
+        "unix:/run/b",
+    ];
+    assert_eq!(texts, expected);
+    let [_, ws, unix, mqtts, wss, private] = &config.listen[..] else { unreachable!() };
+    assert_eq!((&ws.websocket, &ws.tls), (&Some(WebSocketRules::default()), &None));
+    assert_eq!((unix.address.path(), unix.unix_mode), (Some(Path::new("/run/a")), 0o660));
+    let files = |certificate: &str, key: &str| CertificateFiles {
+        certificate: certificate.into(),
+        key: key.into(),
+    };
+    let tls = TlsSettings {
+        certificates: vec![files("a.pem", "a.key"), files("both.pem", "both.pem")],
+        client: ClientCertificates::Required,
+        client_ca: Some("ca.pem".into()),
+        crls: vec!["1.crl".into(), "2.crl".into()],
+        user_from: UserFrom::San,
+        tls_1_3_only: true,
+        is_websocket: false,
+    };
+    assert_eq!((&mqtts.tls, mqtts.relaxed, &mqtts.websocket), (&Some(tls), true, &None));
+    assert!(mqtts.proxies.contains(([10, 1, 2, 3], 1).into()));
+    assert!(wss.tls.as_ref().is_some_and(|tls| tls.is_websocket && !tls.tls_1_3_only));
+    let rules =
+        WebSocketRules { paths: vec!["/x".into()], origins: vec!["https://a.example".into()] };
+    assert_eq!((&wss.websocket, private.unix_mode), (&Some(rules), 0o600));
+}
+
+#[test]
+fn wrong_listeners_are_refused_with_their_line() {
+    const TLS: &str = "has settings for TLS, but only mqtts:// and wss:// have that";
+    const CA: &str = "has client_ca or crl, but client_certificates is none";
+    for (text, expected) in [
+        ("[[listener]]", "F:1: a listener needs a url"),
+        (
+            "[listener]\nurl = 'mqtt://a'",
+            "F:1: listeners stand in the file, each in a section [[listener]]",
+        ),
+        ("listener = 5", "F:1: listeners stand in the file, each in a section [[listener]]"),
+        (
+            "[[listener]]\nurl = 'mqtt://127.0.0.1'\ncertificate = 'a'",
+            "F:3: unknown key \"certificate\" of a listener; did you mean \"certificates\" (a list of files in PEM form such as \"server.pem => server.key\")?",
+        ),
+        (
+            "[[listener]]\nurl = 'http://a'",
+            "F:2: listener.url: \"http://a\": has an unknown scheme; known are mqtt://, mqtts://, ws:// and wss:// with HOST[:PORT], and unix:/PATH; it must be text",
+        ),
+        (
+            "[[listener]]\nurl = 'wss://127.0.0.1'",
+            "F:1: listener \"wss://127.0.0.1\" needs certificates, such as certificates = [\"server.pem => server.key\"] in a section [[listener]]",
+        ),
+        (
+            "[[listener]]\nurl = 'ws://127.0.0.1'\ncertificates = 'a'",
+            &format!("F:1: listener \"ws://127.0.0.1\" {TLS}"),
+        ),
+        (
+            "[[listener]]\nurl = 'mqtts://127.0.0.1'\ncertificates = 'a'\nclient_certificates = 'require'",
+            "F:4: listener.client_certificates = 'require', but it must be one of none, optional, required; did you mean \"required\"?",
+        ),
+        (
+            "[[listener]]\nurl = 'mqtts://127.0.0.1'\ncertificates = 'a'\nclient_certificates = 'optional'",
+            "F:1: listener \"mqtts://127.0.0.1\" asks clients for certificates, but names no client_ca",
+        ),
+        (
+            "[[listener]]\nurl = 'mqtts://127.0.0.1'\ncertificates = 'a'\nclient_ca = 'b'",
+            &format!("F:1: listener \"mqtts://127.0.0.1\" {CA}"),
+        ),
+        (
+            "[[listener]]\nurl = 'mqtt://127.0.0.1'\norigins = ['https://a/b']",
+            "F:3: listener.origins: \"https://a/b\": it is no origin such as \"https://example.com\", without a path; it must be a list of origins such as \"https://example.com\"",
+        ),
+        (
+            "[[listener]]\nurl = 'unix:/a'\nunix_mode = '999'",
+            "F:3: listener.unix_mode: \"999\": it is no octal number up to 777; it must be text",
+        ),
+        (
+            "listen = 'unix:/a'\n[[listener]]\nurl = 'unix:/a'",
+            "F:2: listen address \"unix:/a\" is the same as \"unix:/a\" (both are /a)",
+        ),
+        (
+            "[[listener]]\nurl = 'mqtts://192.0.2.1'\ncertificates = 'a'\nclient_certificates = 'optional'\nclient_ca = 'b'\nuser_from = 'cn'",
+            "F:1: listen address \"mqtts://192.0.2.1\" (192.0.2.1:8883) is open to other machines, but clients need no authentication: anybody could publish and subscribe. Name users in `password_file`, or to allow that, set `allow_anonymous = true` (or --set allow_anonymous=true)",
+        ),
+    ] {
+        let text = text.replace("\\n", "\n");
+        assert_eq!(file(&text).unwrap_err(), [expected], "{text}");
+    }
+    let users = "[[listener]]\nurl = 'mqtts://192.0.2.1'\ncertificates = 'a'\nclient_ca = 'b'\nclient_certificates = 'required'\nuser_from = 'cn'";
+    assert!(file(users).is_ok(), "every client proves who it is");
+    check_errors(
+        &Given { sets: &["listener.url=mqtt://a"], ..Given::default() },
+        &["--set listener.url: listeners stand in the file, each in a section [[listener]]"],
+    );
 }

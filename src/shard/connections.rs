@@ -4,7 +4,6 @@
 //! `turn` decides what happens to a connection, this module only keeps it.
 
 use std::{
-    net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     sync::{
         Arc,
@@ -14,8 +13,9 @@ use std::{
 
 use super::ring::{GENERATION_MAX, SendId};
 use crate::{
-    base::{ConnId, ShardId},
+    base::{ConnId, Peer, ShardId},
     broker::Origin,
+    listener::Transport,
 };
 
 /// One socket with its place in the count of open connections.
@@ -24,11 +24,15 @@ pub(super) struct Socket {
     /// Counts the connection until the socket closes, wherever that happens.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Permit,
+    /// It is no TCP socket.
+    pub(super) is_unix: bool,
 }
 
 /// One connection of this shard.
 pub(super) struct Connection {
     pub(super) socket: Socket,
+    /// What its bytes pass through.
+    pub(super) transport: Transport,
     pub(super) phase: Phase,
     /// A receive is in the kernel. The slot must not be freed before its last completion.
     pub(super) receiving: bool,
@@ -38,6 +42,8 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// The peer sends no more.
     pub(super) ended: bool,
+    /// Its place among the TLS handshakes that are under way.
+    pub(super) handshake: Option<Permit>,
 }
 
 /// How far along its life a connection is. The broker knows of it only while it is `Open`.
@@ -59,15 +65,25 @@ pub(super) enum Phase {
 pub(super) struct Move {
     pub(super) to: ShardId,
     pub(super) origin: Origin,
-    /// What was read from it so far.
+    /// What was read from it so far, out of all layers.
     pub(super) bytes: Vec<u8>,
+    /// The layers, with what they have yet to give.
+    pub(super) transport: Transport,
 }
 
 impl Connection {
     /// A connection at its start, with nothing in the kernel.
-    pub(super) fn new(socket: Socket) -> Self {
-        let phase = Phase::Open;
-        Self { socket, phase, receiving: false, sending: None, paused: false, ended: false }
+    pub(super) fn new(socket: Socket, transport: Transport) -> Self {
+        Self {
+            socket,
+            transport,
+            phase: Phase::Open,
+            receiving: false,
+            sending: None,
+            paused: false,
+            ended: false,
+            handshake: None,
+        }
     }
 
     /// Its descriptor, for an operation.
@@ -179,15 +195,18 @@ impl Drop for Permit {
     }
 }
 
-/// Where an accepted socket comes from.
-pub(super) fn origin(socket: &socket2::Socket) -> std::io::Result<Origin> {
+/// Who is at the other end of an accepted socket, and whether that is this machine.
+pub(super) fn ends(socket: &socket2::Socket) -> std::io::Result<(Peer, bool)> {
+    let peer = socket.peer_addr()?;
+    if peer.is_unix() {
+        return Ok((Peer::Unix, true));
+    }
     let address = |address: socket2::SockAddr| {
         address.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable.into())
     };
-    let (peer, local): (std::io::Result<SocketAddr>, std::io::Result<SocketAddr>) =
-        (socket.peer_addr().and_then(address), socket.local_addr().and_then(address));
+    let local: std::io::Result<std::net::SocketAddr> = socket.local_addr().and_then(address);
     let is_local = local?.ip().to_canonical().is_loopback();
-    Ok(Origin { peer: peer?, is_local, is_relaxed: false })
+    address(peer).map(|peer| (peer.into(), is_local))
 }
 
 #[cfg(test)]
@@ -197,7 +216,7 @@ mod tests {
     fn connection(count: &Arc<ConnectionCount>) -> Option<Connection> {
         let permit = count.admit()?;
         let fd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
-        Some(Connection::new(Socket { fd, permit }))
+        Some(Connection::new(Socket { fd, permit, is_unix: false }, Transport::Plain))
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
+//! - `layers`: TLS, WebSocket and PROXY headers between sockets and the broker
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
 //! - `disk`: the thread that writes the log
 //! - `auth_pool`, `auth_http`: threads for all shards, which check credentials
@@ -16,6 +17,7 @@ mod buffers;
 mod connections;
 mod disk;
 mod lanes;
+mod layers;
 mod ring;
 mod sockets;
 mod storage;
@@ -28,8 +30,7 @@ mod wake;
 use std::{
     collections::VecDeque,
     io,
-    net::TcpListener,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -40,6 +41,7 @@ use std::{
 use self::{
     connections::Connections,
     lanes::{LaneIn, LaneOut},
+    layers::Seam,
     storage::Storage,
     trace::TraceLog,
     turn::Stage,
@@ -49,6 +51,7 @@ use crate::{
     auth::acl::Acl,
     base::{ConnId, ShardId, Time, TimeOrigin},
     broker::{Broker, BrokerSetup, Summary},
+    listener,
     storage::{LogSetup, RecoveredShard},
 };
 
@@ -66,19 +69,19 @@ pub(crate) use self::{
     connections::ConnectionCount,
     disk::{parse_segment_name, segment_path, sync_directory},
     lanes::LaneEnds,
-    sockets::{Listeners, listen, probe},
+    sockets::{SocketFile, Sockets, listen, listen_unix, probe},
 };
 
 /// What a shard needs to run. Made on the main thread, used on the shard's.
 pub(crate) struct ShardSetup {
     pub(crate) broker: BrokerSetup,
-    /// One socket for each address.
-    pub(crate) listeners: Vec<TcpListener>,
-    /// For each of them, whether what comes there is acknowledged before it is on disk.
-    pub(crate) relaxed: Vec<bool>,
+    /// Its sockets, each with what is spoken there.
+    pub(crate) listeners: Vec<(OwnedFd, Arc<listener::Listener>)>,
     pub(crate) lanes: LaneEnds,
     pub(crate) clock: Clock,
     pub(crate) connections: Arc<ConnectionCount>,
+    /// TLS handshakes under way in the process.
+    pub(crate) handshakes: Arc<ConnectionCount>,
     pub(crate) control: Arc<Control>,
     /// What checks credentials, for all shards.
     pub(crate) auth: Arc<AuthPool>,
@@ -233,6 +236,8 @@ struct Shard {
     /// Lanes in that may still bring something before the shard may close its connections.
     lanes_to_flush: Vec<ShardId>,
     count: Arc<ConnectionCount>,
+    handshakes: Arc<ConnectionCount>,
+    seam: Seam,
     control: Arc<Control>,
     auth: Arc<AuthPool>,
     report: Box<dyn Fn(Milestone) + Send>,
@@ -255,15 +260,16 @@ struct Shard {
     draining: VecDeque<(Time, ConnId)>,
     lingering: VecDeque<(Time, ConnId)>,
     refused: RateLimit,
+    faulty: RateLimit,
     accept_failed: RateLimit,
     /// If publications are traced.
     trace_log: Option<Box<TraceLog>>,
 }
 
 struct Listener {
-    socket: TcpListener,
-    /// See [`ShardSetup::relaxed`].
-    is_relaxed: bool,
+    socket: OwnedFd,
+    /// What is spoken there.
+    rules: Arc<listener::Listener>,
     /// An accept is in the kernel.
     accepting: bool,
 }
@@ -272,7 +278,7 @@ impl Shard {
     fn new(setup: ShardSetup) -> io::Result<Self> {
         let own = setup.broker.shard;
         let LaneEnds { outgoing, incoming } = setup.lanes;
-        let listener = |(socket, is_relaxed)| Listener { socket, is_relaxed, accepting: false };
+        let listener = |(socket, rules)| Listener { socket, rules, accepting: false };
         let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
         let now = setup.clock.now();
         let (broker, storage) = match setup.storage {
@@ -291,12 +297,14 @@ impl Shard {
             own,
             storage,
             connections: Connections::default(),
-            listeners: setup.listeners.into_iter().zip(setup.relaxed).map(listener).collect(),
+            listeners: setup.listeners.into_iter().map(listener).collect(),
             wake,
             lanes: outgoing,
             lanes_to_flush: incoming.iter().map(|lane| lane.from).collect(),
             lanes_in: incoming,
             count: setup.connections,
+            handshakes: setup.handshakes,
+            seam: Seam::default(),
             control: setup.control,
             auth: setup.auth,
             report: setup.report,
@@ -311,6 +319,7 @@ impl Shard {
             draining: VecDeque::new(),
             lingering: VecDeque::new(),
             refused: RateLimit::default(),
+            faulty: RateLimit::default(),
             accept_failed: RateLimit::default(),
             trace_log,
         })

@@ -10,12 +10,13 @@ use tracing::{debug, warn};
 
 use super::{
     Shard,
-    connections::{Connection, Move, Phase, Socket, origin},
+    connections::{Connection, Move, Phase, Socket, ends},
     ring::{Event, Received},
 };
 use crate::{
-    base::ConnId,
+    base::{ConnId, Peer},
     broker::{Effect, Origin},
+    listener::Transport,
 };
 
 impl Shard {
@@ -34,11 +35,7 @@ impl Shard {
             listener.accepting = false;
         }
         match socket {
-            Ok(socket) => {
-                let is_relaxed =
-                    self.listeners.get(listener as usize).is_some_and(|found| found.is_relaxed);
-                self.admit(socket.into(), is_relaxed);
-            }
+            Ok(socket) => self.admit(socket.into(), listener),
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 // Mostly descriptors or memory: trying at once would spin.
@@ -50,32 +47,54 @@ impl Shard {
         }
     }
 
-    fn admit(&mut self, socket: socket2::Socket, is_relaxed: bool) {
-        if !self.is_running() {
+    fn admit(&mut self, socket: socket2::Socket, listener: u32) {
+        let Some(listener) = self.listeners.get(listener as usize).filter(|_| self.is_running())
+        else {
             return;
-        }
+        };
+        let listener = listener.rules.clone();
         let Some(permit) = self.count.admit() else {
             if let Some(suppressed) = self.refused.admit(self.now) {
                 warn!(suppressed, "connection refused: connections_max is reached");
             }
             return;
         };
+        let mut handshake = None;
+        if listener.tls.is_some() {
+            handshake = self.handshakes.admit();
+            if handshake.is_none() {
+                if let Some(suppressed) = self.refused.admit(self.now) {
+                    warn!(suppressed, "connection refused: too many TLS handshakes are under way");
+                }
+                return;
+            }
+        }
         // Either fails only if the peer has gone already.
-        let (Ok(()), Ok(origin)) = (socket.set_tcp_nodelay(true), origin(&socket)) else { return };
-        debug!(peer = %origin.peer, "New connection");
-        let origin = Origin { is_relaxed, ..origin };
-        self.adopt(Socket { fd: socket.into(), permit }, origin, &[]);
+        let Ok((peer, is_local)) = ends(&socket) else { return };
+        if peer != Peer::Unix && socket.set_tcp_nodelay(true).is_err() {
+            return;
+        }
+        debug!(%peer, "New connection");
+        let (listener_id, is_relaxed) = (listener.id, listener.is_relaxed);
+        let origin = Origin { listener: listener_id, is_relaxed, ..Origin::new(peer, is_local) };
+        let socket = Socket { fd: socket.into(), permit, is_unix: peer == Peer::Unix };
+        let connection = Connection::new(socket, Transport::new(&listener, peer));
+        let conn = self.connections.insert(Connection { handshake, ..connection });
+        self.broker.open(self.now, conn, origin);
+        self.to_receive.push(conn);
     }
 
-    /// Takes over a socket, accepted here or moved here with the bytes that were read from it.
-    pub(super) fn adopt(&mut self, socket: Socket, origin: Origin, bytes: &[u8]) {
-        let conn = self.connections.insert(Connection::new(socket));
+    /// Takes over a socket that was moved here, with what was read from it.
+    pub(super) fn adopt(&mut self, socket: Socket, moved: Move) {
+        let Move { origin, bytes, transport, .. } = moved;
+        let conn = self.connections.insert(Connection::new(socket, transport));
         self.broker.open(self.now, conn, origin);
-        if !bytes.is_empty() {
-            self.broker.receive(self.now, conn, bytes);
-        }
+        self.broker.receive(self.now, conn, &bytes);
         self.apply_effects();
+        self.take_in_kept(conn);
         self.to_receive.push(conn);
+        // The last answers of its layers may be on their way with it.
+        self.to_send.push(conn);
     }
 
     fn received(&mut self, conn: ConnId, what: Received, more: bool) {
@@ -89,13 +108,9 @@ impl Shard {
         }
         found.ended |= matches!(what, Received::End | Received::Failed(_));
         let paused = found.paused;
-        match (what, &mut found.phase) {
-            (Received::Bytes(filled), phase) => {
-                match phase {
-                    Phase::Open => self.broker.receive(self.now, conn, self.ring.bytes(&filled)),
-                    Phase::Moving(moving) => moving.bytes.extend(self.ring.bytes(&filled)),
-                    Phase::Draining { .. } | Phase::Lingering | Phase::Closing => {}
-                }
+        match (what, &found.phase) {
+            (Received::Bytes(filled), _) => {
+                self.take_in(conn, &filled);
                 self.ring.give_back(filled);
             }
             // The broker has yet to handle what came before the end; see `ResumeReading`.
@@ -135,7 +150,7 @@ impl Shard {
     }
 
     /// The peer sends no more, but may still read what the broker has for it.
-    fn peer_closed(&mut self, conn: ConnId) {
+    pub(super) fn peer_closed(&mut self, conn: ConnId) {
         let last = self.broker.take_output(conn);
         self.broker.disconnected(self.now, conn, None);
         self.drain(conn, last);
@@ -160,7 +175,8 @@ impl Shard {
             match effect {
                 Effect::Close { last, .. } => self.drain(conn, last),
                 Effect::Move { to, origin, bytes, .. } => {
-                    found.phase = Phase::Moving(Box::new(Move { to, origin, bytes }));
+                    let transport = std::mem::replace(&mut found.transport, Transport::Plain);
+                    found.phase = Phase::Moving(Box::new(Move { to, origin, bytes, transport }));
                     if found.receiving {
                         self.ring.cancel_receive(conn);
                     }
@@ -175,8 +191,8 @@ impl Shard {
                 Effect::Check { check, .. } => self.auth.submit(self.own, conn, check),
                 Effect::ResumeReading { .. } => {
                     found.paused = false;
-                    if found.ended {
-                        self.peer_closed(conn);
+                    if found.ended || found.transport.has_ended() {
+                        self.layers_ended(conn);
                     } else {
                         self.to_receive.push(conn);
                     }
@@ -186,7 +202,8 @@ impl Shard {
     }
 
     /// Begins the orderly end of a connection that the broker has forgotten.
-    fn drain(&mut self, conn: ConnId, last: Vec<u8>) {
+    pub(super) fn drain(&mut self, conn: ConnId, last: Vec<u8>) {
+        let last = self.take_leave(conn, last);
         let Some(found) = self.connections.get(conn) else { return };
         let last = (!last.is_empty()).then(|| Box::new(last));
         found.phase = Phase::Draining { last };
@@ -261,7 +278,8 @@ impl Shard {
         for conn in self.to_receive.drain(..) {
             let Some(found) = self.connections.get(conn) else { continue };
             let wanted = match found.phase {
-                Phase::Open => running && !found.paused,
+                // What waits for its turn comes first, so that it is bounded.
+                Phase::Open => running && !found.paused && !found.transport.has_kept(),
                 Phase::Draining { .. } | Phase::Lingering => true,
                 Phase::Moving(_) | Phase::Closing => false,
             };
@@ -269,8 +287,9 @@ impl Shard {
                 continue;
             }
             found.receiving = true;
-            // Until the home shard is known, a receive that ends by itself: a move needs no cancel.
-            if found.is_open() && !self.broker.is_settled(conn) {
+            // Until the home shard is known, a receive that ends by itself: a move needs no cancel. From unix
+            // sockets always: a multishot one can miss the end of the stream (Linux 6.18).
+            if found.socket.is_unix || found.is_open() && !self.broker.is_settled(conn) {
                 self.ring.receive_once(conn, found.raw_fd());
             } else {
                 self.ring.receive(conn, found.raw_fd());
@@ -283,13 +302,13 @@ impl Shard {
         while let Some(conn) = self.broker.pop_dirty() {
             self.to_send.push(conn);
         }
-        for conn in self.to_send.drain(..) {
+        while let Some(conn) = self.to_send.pop() {
             let Some(found) = self.connections.get(conn) else { continue };
             if !found.is_open() || found.sending.is_some() {
                 continue;
             }
-            let output = self.broker.take_output(conn);
-            if !output.is_empty() {
+            let output = self.take_out(conn);
+            if let Some(found) = self.connections.get(conn).filter(|_| !output.is_empty()) {
                 found.sending = Some(self.ring.send(conn, found.raw_fd(), output));
             }
         }

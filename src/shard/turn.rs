@@ -44,6 +44,7 @@ impl Shard {
         self.read_clock();
         self.take_acl();
         let completions = self.take_completions()?;
+        self.take_handshakes();
         self.take_lanes();
         self.take_answers();
         self.take_verdicts();
@@ -109,7 +110,8 @@ impl Shard {
             return self.submit();
         }
         self.wake.falls_asleep();
-        let has_news = self.lanes_in.iter().any(|lane| !lane.is_empty())
+        let has_news = self.seam.has_work()
+            || self.lanes_in.iter().any(|lane| !lane.is_empty())
             || self.lanes.iter().any(|lane| lane.can_send(&self.broker))
             || self.next_stage().is_some();
         let entered = if has_news { self.submit() } else { self.ring.sleep() };
@@ -133,7 +135,7 @@ impl Shard {
         match message {
             LaneMessage::Mesh(batch) => self.broker.receive_mesh(self.now, from, batch),
             LaneMessage::Connection { socket, moved } => {
-                self.adopt(socket, moved.origin, &moved.bytes);
+                self.adopt(socket, *moved);
             }
             LaneMessage::Flushed => self.lanes_to_flush.retain(|shard| *shard != from),
         }

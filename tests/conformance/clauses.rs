@@ -190,7 +190,7 @@ fn root() -> &'static Path {
 }
 
 /// The suites that drive the real binary.
-const SUITES: [&str; 4] = ["abuse", "conformance", "interop", "scale"];
+const SUITES: [&str; 5] = ["abuse", "conformance", "interop", "listeners", "scale"];
 /// What every id begins with.
 const MARK: &str = "MQTT-";
 /// What stands before an id of that standard.

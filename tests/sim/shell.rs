@@ -207,8 +207,7 @@ impl World {
         entry.1 = Some(link);
         let conn = ConnId { slot, generation: entry.0 };
         self.trace.note(|| format!("link {link} opens on shard {id} as {conn}"));
-        let peer = ([127, 0, 0, 1], 1024 + link as u16).into();
-        let origin = Origin { peer, is_local: true, is_relaxed: false };
+        let origin = Origin::new(([127, 0, 0, 1], 1024 + link as u16), true);
         let now = self.now;
         self.touch(id).open(now, conn, origin);
         self.links[link].place = Place::Shard(id, conn);

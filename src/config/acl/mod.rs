@@ -9,11 +9,10 @@ mod toml;
 use std::{
     fmt,
     fs::File,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use super::text_file::read_text;
+use super::{address_range::AddressRange, text_file::read_text};
 use crate::base::{
     QoS,
     limits::{ACL_ERRORS_MAX, ACL_FILE_BYTES_MAX, TOPIC_LEVELS_MAX},
@@ -124,48 +123,6 @@ impl NamePattern {
         match self {
             Self::Exact(exact) => **exact == *name,
             Self::Prefix(prefix) => name.starts_with(&**prefix),
-        }
-    }
-}
-
-/// Addresses with a common prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    network: IpAddr,
-    bits: u8,
-}
-
-impl AddressRange {
-    /// `ADDRESS` or `ADDRESS/BITS`; `None` if it is neither.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let network: IpAddr = address.parse().ok()?;
-        let all = if network.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().ok()?,
-            Some(_) => return None,
-            None => all,
-        };
-        (bits <= all).then_some(Self { network, bits })
-    }
-
-    /// Whether an address is in it. One of IPv4 may come mapped into IPv6.
-    pub fn holds(&self, address: IpAddr) -> bool {
-        match (self.network.to_canonical(), address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let bits =
-                    if self.network.is_ipv6() { self.bits.saturating_sub(96) } else { self.bits };
-                let differs = network.to_bits() ^ address.to_bits();
-                differs.leading_zeros() >= u32::from(bits)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differs = network.to_bits() ^ address.to_bits();
-                differs.leading_zeros() >= u32::from(self.bits)
-            }
-            _ => false,
         }
     }
 }

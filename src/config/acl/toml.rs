@@ -7,8 +7,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{AclError, AclRule, AclTopic, Actions, AddressRange, NamePattern, Who};
-use crate::{base::QoS, config::problem::nearest};
+use super::{AclError, AclRule, AclTopic, Actions, NamePattern, Who};
+use crate::{
+    base::QoS,
+    config::{address_range::AddressRange, problem::nearest},
+};
 
 /// Reads all rules.
 pub(super) fn parse(text: &str) -> Result<Vec<AclRule>, Vec<AclError>> {

@@ -23,7 +23,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "packets",
         run: targets::packets::run,
@@ -52,6 +52,12 @@ pub const TARGETS: [Target; 9] = [
         run: targets::storage::run,
         seeds: seeds::storage,
         variants: 100_000,
+    },
+    Target {
+        name: "transports",
+        run: targets::transports::run,
+        seeds: seeds::transports,
+        variants: 50_000,
     },
 ];
 

@@ -56,6 +56,23 @@ pub(crate) fn packets() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn transports() -> Vec<Vec<u8>> {
+    all(&[
+        "01 03 `PROXY TCP4 192.0.2.1 192.0.2.2 5555 1883`0d0a 1000",
+        "01 05 `PROXY TCP6 2001:db8::1 ::1 1 2`0d0a 1000",
+        "03 07 `PROXY UNKNOWN`0d0a `GET /mqtt HTTP/1.1`0d0a",
+        "01 01 0d0a0d0a000d0a515549540a 21 11 0011 c0000208 c0000201 15b3 075b 02 0002 6162 1000",
+        "01 0b 0d0a0d0a000d0a515549540a 21 11 001c c0000208 c0000201 15b3 075b 20 000d 01 00000000 22 0005 `alice` 1000",
+        "01 02 0d0a0d0a000d0a515549540a 20 00 0000 1000",
+        "02 09 `GET /mqtt HTTP/1.1`0d0a`Host: a`0d0a`Upgrade: websocket`0d0a`Connection: Upgrade`0d0a
+            `Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==`0d0a`Sec-WebSocket-Version: 13`0d0a
+            `Sec-WebSocket-Protocol: mqtt`0d0a0d0a 82 82 01020304 0506",
+        "04 01 82 82 37fa213d c000 02 81 37fa213d c0 89 80 00000000 80 81 37fa213d c0",
+        "04 02 82 fe 007e 01020304 00 88 82 00000000 03e8",
+        "04 03 82 ff 0000000000010000 01020304 00 81 80 00000000",
+    ])
+}
+
 pub(crate) fn properties() -> Vec<Vec<u8>> {
     all(&[
         "00 11 0000000a 21 0014 27 00001000 22 0005 19 01 17 00 26 'k' 'v' 15 'm' 16 'd'",

@@ -57,6 +57,11 @@ fn storage_holds() {
 }
 
 #[test]
+fn transports_hold() {
+    replay("transports");
+}
+
+#[test]
 fn the_corpora_are_small() {
     let files = fuzz::TARGETS.iter().flat_map(|target| corpus_files(target.name));
     let bytes: u64 = files.map(|file| file.metadata().expect("a file").len()).sum();

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, fs, os::unix::ffi::OsStringExt, process, thread};
 
 use ringmq::{
     base::limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
-    config::{Config, Flag, Sources},
+    config::{Config, Flag, Listener, Sources},
 };
 
 /// Parts with a NUL between them: a file, or behind `$` a variable, behind `=` a `--set`, behind `-` an
@@ -39,8 +39,9 @@ pub(crate) fn run(bytes: &[u8]) {
     assert_eq!(format!("{result:?}"), format!("{again:?}"));
     match result {
         Ok(config) => {
-            let addresses = config.listen.iter().flat_map(|listen| &listen.addresses).count();
-            assert!((1..=LISTEN_ADDRESSES_MAX).contains(&addresses));
+            let sockets = |listen: &Listener| listen.address.addresses.len().max(1);
+            let sockets = config.listen.iter().map(sockets).sum();
+            assert!((1..=LISTEN_ADDRESSES_MAX).contains(&sockets));
             assert!(config.shards.get() <= SHARDS_MAX);
         }
         Err(errors) => {

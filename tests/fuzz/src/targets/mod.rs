@@ -10,6 +10,7 @@ mod reference;
 pub(crate) mod session;
 pub(crate) mod storage;
 pub(crate) mod topics;
+pub(crate) mod transports;
 
 use ringmq::codec::Version;
 

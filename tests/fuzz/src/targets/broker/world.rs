@@ -108,8 +108,8 @@ impl World {
     pub(super) fn open(&mut self, link: usize, choice: u8) {
         if self.links[link].place == Place::Closed {
             self.links[link].view = View::new();
-            let (peer, is_local) = (([127, 0, 0, 1], 1024).into(), choice < 0xF0);
-            let origin = Origin { peer, is_local, is_relaxed: false };
+            let is_local = choice < 0xF0;
+            let origin = Origin::new(([127, 0, 0, 1], 1024), is_local);
             self.bind(usize::from(choice) % self.shards.len(), link, origin);
         }
     }

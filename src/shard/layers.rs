@@ -1,0 +1,170 @@
+//! The seam between sockets and the layers of their connections: TLS, WebSocket, PROXY headers.
+//!
+//! What is received goes through it to the broker, what the broker has goes through it to the ring. A TLS handshake
+//! costs as much as thousands of messages, so those wait in line and have a bounded time of each turn.
+
+use std::{
+    collections::VecDeque,
+    io,
+    time::{Duration, Instant},
+};
+
+use tracing::info;
+
+use super::{
+    Shard,
+    buffers::Filled,
+    connections::{Connection, Phase},
+};
+use crate::{
+    base::{ConnId, limits::HANDSHAKE_MICROS_PER_TURN},
+    listener::{CloseCode, End, News, Room, Transport},
+};
+
+/// What a shard needs for layers, whoever's they are.
+#[derive(Default)]
+pub(super) struct Seam {
+    room: Room,
+    /// Connections whose TLS handshake has something to do.
+    handshakes: VecDeque<ConnId>,
+}
+
+impl Seam {
+    /// Whether a handshake waits for the next turn.
+    pub(super) fn has_work(&self) -> bool {
+        !self.handshakes.is_empty()
+    }
+}
+
+impl Shard {
+    /// Takes received bytes to the broker, out of all layers.
+    pub(super) fn take_in(&mut self, conn: ConnId, filled: &Filled) {
+        let Some(found) = self.connections.get(conn) else { return };
+        let bytes = self.ring.bytes(filled);
+        match (&mut found.transport, &mut found.phase) {
+            (Transport::Plain, Phase::Open) => self.broker.receive(self.now, conn, bytes),
+            // The other shard goes on with it.
+            (_, Phase::Moving(moving)) => match moving.transport.layers() {
+                Some(layers) => layers.keep(bytes),
+                None => moving.bytes.extend(bytes),
+            },
+            (Transport::Layered(layers), Phase::Open) if layers.is_costly() => {
+                layers.keep(bytes);
+                self.seam.handshakes.push_back(conn);
+            }
+            (Transport::Layered(layers), Phase::Open) => {
+                layers.receive(bytes, &mut self.seam.room);
+                self.layers_brought(conn);
+            }
+            (_, Phase::Draining { .. } | Phase::Lingering | Phase::Closing) => {}
+        }
+    }
+
+    /// Goes on with what a connection has brought from another shard besides its bytes.
+    pub(super) fn take_in_kept(&mut self, conn: ConnId) {
+        let Some(found) = self.connections.get(conn).filter(|found| found.is_open()) else {
+            return;
+        };
+        if let Some(layers) = found.transport.layers() {
+            layers.receive_kept(&mut self.seam.room);
+            self.layers_brought(conn);
+        }
+    }
+
+    /// Goes on with TLS handshakes, one at least, for a bounded time.
+    pub(super) fn take_handshakes(&mut self) {
+        if self.seam.handshakes.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        while let Some(conn) = self.seam.handshakes.pop_front() {
+            self.take_in_kept(conn);
+            self.to_receive.push(conn);
+            if started.elapsed() >= HANDSHAKE_TIME {
+                break;
+            }
+        }
+    }
+
+    /// What is to be sent to an open connection now, as it is on its socket.
+    pub(super) fn take_out(&mut self, conn: ConnId) -> Vec<u8> {
+        let output = self.broker.take_output(conn);
+        let Some(found) = self.connections.get(conn) else { return output };
+        let Some(layers) = found.transport.layers() else { return output };
+        if output.is_empty() && !layers.has_answers() {
+            return output;
+        }
+        let mut out = self.broker.spare();
+        layers.send(&output, &mut out, &mut self.seam.room);
+        self.broker.recycle(output);
+        out
+    }
+
+    /// The last bytes to a connection as they are on its socket, with the leave that its layers take.
+    pub(super) fn take_leave(&mut self, conn: ConnId, last: Vec<u8>) -> Vec<u8> {
+        let code = if self.is_running() { CloseCode::Normal } else { CloseCode::GoingAway };
+        let Some(found) = self.connections.get(conn) else { return last };
+        let Some(layers) = found.transport.layers() else { return last };
+        let mut out = self.broker.spare();
+        layers.send(&last, &mut out, &mut self.seam.room);
+        layers.close(code, &mut out, &mut self.seam.room);
+        self.broker.recycle(last);
+        out
+    }
+
+    /// What the layers make of the end: whether it was in order, and how the broker is told.
+    pub(super) fn layers_ended(&mut self, conn: ConnId) {
+        let Some(found) = self.connections.get(conn) else { return };
+        match found.transport.layers().and_then(|layers| layers.end()) {
+            Some(End::Faulty(fault)) => {
+                let error = io::Error::other(fault.to_string());
+                if let Some(suppressed) = self.faulty.admit(self.now) {
+                    let peer = self.broker.peer(conn).map(tracing::field::display);
+                    let reason = error.to_string();
+                    info!(
+                        peer,
+                        reason, suppressed, "connection ended: it broke the rules of its transport"
+                    );
+                }
+                let last = self.broker.take_output(conn);
+                self.broker.disconnected(self.now, conn, Some(error));
+                self.drain(conn, last);
+            }
+            Some(End::Orderly) | None => self.peer_closed(conn),
+        }
+    }
+
+    /// Takes what has just come out of the layers to the broker.
+    fn layers_brought(&mut self, conn: ConnId) {
+        let Some(Connection { transport, handshake, .. }) = self.connections.get(conn) else {
+            return;
+        };
+        let Some(layers) = transport.layers() else { return };
+        if !layers.is_costly() {
+            *handshake = None;
+        }
+        if layers.has_answers() {
+            self.to_send.push(conn);
+        }
+        let news = layers.take_news();
+        if layers.are_spent() {
+            *transport = Transport::Plain;
+        }
+        if let Some(News { client, user }) = news {
+            self.broker.introduce(conn, client, user);
+        }
+        if !self.seam.room.received().is_empty() {
+            self.broker.receive(self.now, conn, self.seam.room.received());
+            self.apply_effects();
+        }
+        let Some(found) = self.connections.get(conn).filter(|found| found.is_open()) else {
+            return;
+        };
+        // What came before the end may wait in the broker; see `ResumeReading`.
+        if found.transport.has_ended() && !found.paused {
+            self.layers_ended(conn);
+        }
+    }
+}
+
+const HANDSHAKE_TIME: Duration = Duration::from_micros(HANDSHAKE_MICROS_PER_TURN);

@@ -1,0 +1,17 @@
+//! Listeners of the real binary: TLS, WebSocket, unix sockets, PROXY headers, and certificates that change.
+//! Real clients where there are some (`mosquitto_pub`, `openssl s_client`, paho), literal bytes elsewhere.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[allow(dead_code)]
+#[path = "../interop/packages.rs"]
+mod packages;
+
+mod browser;
+mod files;
+mod proxy;
+mod reload;
+mod slow;
+mod tls;
+mod unix;
+mod websocket;
