@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod server;
 pub mod logging;
 pub mod preflight;
+pub mod privileges;
 pub mod passwd;
 pub mod explain;
 pub mod inspect;

@@ -14,7 +14,7 @@ use ringmq::{
     config::{AnonymousPolicy, Chain, Config, Method, Sources},
     explain, inspect, logging,
     passwd::{self, Change},
-    preflight, repair, server,
+    preflight, privileges, repair, server,
 };
 use tracing::{error, info, warn};
 
@@ -48,14 +48,23 @@ fn run(sources: &Sources) -> bool {
     };
     // From here on everything goes to the log in its form, the reason of a failure too.
     let _log = logging::init(&config.log);
-    let done = serve(config);
+    let done = serve(config, sources);
     if let Err(error) = &done {
         error.to_string().lines().for_each(|line| error!("{line}"));
     }
     done.is_ok()
 }
 
-fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
+fn serve(mut config: Config, sources: &Sources) -> Result<(), Box<dyn Error>> {
+    if let Some(user) = config.user.take() {
+        preflight::raise_limits(&config);
+        let data_dir = Some(&*config.data_dir).filter(|_| !config.ephemeral);
+        privileges::become_user(&user, data_dir)?;
+        // What is read again later is that user's to read.
+        config = Config::load(sources)?;
+    } else if privileges::is_root() {
+        warn!("the process is root's; `user` in the configuration makes it another user's");
+    }
     let warnings = preflight::run(&mut config)?;
     announce(&config);
     for warning in warnings {

@@ -58,6 +58,13 @@ pub fn run(config: &mut Config) -> Result<Vec<Warning>, Failures> {
     Ok(warnings)
 }
 
+/// Raises the limits that [`run`] looks at, as far as the process may: before it becomes a user who may not. What
+/// fails here is told there.
+pub fn raise_limits(config: &Config) {
+    let _ = raised(libc::RLIMIT_MEMLOCK, memlock_needed(config.shards.get() as u64));
+    let _ = raised(libc::RLIMIT_NOFILE, 0);
+}
+
 /// Has the kernel make room for so many descriptors before there are threads. Later it would do so each time
 /// that their number doubles, and wait some 10 ms for all processors to notice, and with it whoever connects.
 fn widen_descriptor_table(descriptors: u64) {

@@ -33,6 +33,7 @@ use crate::{
     config::{self, AclRules, Config},
     data_dir::{DataDir, DataDirError, Layout},
     listener::{Listener, TlsFault},
+    privileges,
     shard::{
         self, AuthPool, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Milestone,
         ShardSetup, ShardStorage, SocketFile, Sockets, sys,
@@ -139,6 +140,7 @@ impl Server {
         let kept = (!config.ephemeral).then(|| Kept::open(&config, start.origin)).transpose()?;
         let mut certificates = Certificates::default();
         let Bound { addresses, sockets, socket_files } = bind_all(&config, &mut certificates)?;
+        privileges::give_up()?;
         let shards = config.shards.get() as u16;
         let control = Control::new(shards)?;
         let (events, incoming) = channel();

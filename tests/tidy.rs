@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "base",
     "topic",
     "config",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 22] = [
     "shard",
     "data_dir",
     "certificates",
+    "privileges",
     "server",
     "logging",
     "preflight",
@@ -35,10 +36,11 @@ const LAYERS: [&str; 22] = [
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 10] = [
+const SHELL: [&str; 11] = [
     "shard",
     "data_dir",
     "certificates",
+    "privileges",
     "server",
     "logging",
     "preflight",

@@ -89,6 +89,8 @@ pub struct Config {
     pub storage_bytes_max: u64,
     /// Those of the addresses whose clients' messages are acknowledged before they are on disk.
     pub relaxed_listeners: Vec<SocketAddr>,
+    /// The user that the process is to become.
+    pub user: Option<Box<str>>,
     /// What is logged, and in which form.
     pub log: LogConfig,
     /// Traces one in so many publications.
@@ -350,6 +352,7 @@ impl Config {
             listeners,
             allow_anonymous,
             shards,
+            user,
             log,
             trace_sample,
             data_dir,
@@ -411,6 +414,7 @@ impl Config {
             ephemeral,
             storage_bytes_max,
             relaxed_listeners,
+            user,
             log,
             trace_sample: NonZeroU32::new(trace_sample),
             open_password_file: password_file.filter(|_| is_open_to_all),
@@ -494,6 +498,7 @@ struct Settings {
     listeners: Vec<ListenerSettings>,
     allow_anonymous: Option<bool>,
     shards: Option<NonZeroUsize>,
+    user: Option<Box<str>>,
     log: LogConfig,
     /// 0 is off.
     trace_sample: u32,
@@ -533,6 +538,7 @@ impl Default for Settings {
             listeners: Vec::new(),
             allow_anonymous: None,
             shards: None,
+            user: None,
             log: LogConfig { format: LogFormat::Text, level: Level::INFO },
             trace_sample: 0,
             data_dir: PathBuf::from("/var/lib/ringmq"),

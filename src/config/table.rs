@@ -197,6 +197,17 @@ pub(super) static KEYS: &[Key] = &[
               the affinity mask or the CPU quota of the process do not count.",
     },
     Key {
+        name: "user",
+        kind: Kind::Text(|settings, text| {
+            settings.user = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        }),
+        show: |settings| shown(settings.user.as_deref()),
+        doc: "The user that the process becomes if root starts it, in all of that user's groups and without further \
+              rights: ports below 1024 are bound all the same. The files that the configuration names have to be \
+              readable for that user; `data_dir` is created for it if it is missing. Empty changes nothing.",
+    },
+    Key {
         name: "log_format",
         kind: Kind::Choice(&["text", "json"], |settings, index| {
             settings.log.format = [LogFormat::Text, LogFormat::Json][index];

@@ -179,6 +179,7 @@ fn every_key_can_stand_in_the_file() {
         ephemeral: true,
         storage_bytes_max: 1 << 30,
         relaxed_listeners: vec![address("127.0.0.1:1"), address("127.0.0.2:1")],
+        user: None,
         log: LogConfig { format: LogFormat::Json, level: Level::TRACE },
         trace_sample: NonZeroU32::new(u32::MAX),
         open_password_file: None,

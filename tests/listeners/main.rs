@@ -14,4 +14,5 @@ mod reload;
 mod slow;
 mod tls;
 mod unix;
+mod user;
 mod websocket;
