@@ -37,6 +37,11 @@ pub enum Request {
     },
     /// Say what access rules let a client do and end.
     Explain(Question),
+    /// Say what a configuration of mosquitto is here and end.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
     /// Show what a data directory holds and end.
     Inspect {
         /// The directory.
@@ -80,6 +85,7 @@ impl Request {
                 };
                 Self::Passwd { file, user, change }
             }
+            Some(Command::Import { file }) => Self::Import { file },
             Some(Command::Inspect { directory, json }) => Self::Inspect { directory, json },
             Some(Command::Repair { directory, yes }) => Self::Repair { directory, yes },
             None => Self::Run(run.sources(environment)),
@@ -151,6 +157,19 @@ enum Command {
     Acl {
         #[command(subcommand)]
         command: AclCommand,
+    },
+    /// Turn a configuration of mosquitto into one of ringmq
+    ///
+    /// Prints the configuration to standard output, and to standard error each line of the file that has
+    /// no counterpart, and why. Files of an include_dir are read too. `password_file` and `acl_file` are
+    /// taken as they are; sessions and retained messages in mosquitto.db are not.
+    #[command(
+        after_help = "Example:\n  ringmq import /etc/mosquitto/mosquitto.conf > ringmq.toml && ringmq check ringmq.toml"
+    )]
+    Import {
+        /// mosquitto.conf
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Show what a data directory holds
     ///

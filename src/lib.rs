@@ -21,6 +21,7 @@ pub mod preflight;
 pub mod privileges;
 pub mod passwd;
 pub mod explain;
+pub mod import;
 pub mod inspect;
 pub mod repair;
 pub mod cli;

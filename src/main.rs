@@ -12,7 +12,9 @@ use ringmq::{
     certificates::Certificates,
     cli::Request,
     config::{AnonymousPolicy, Chain, Config, Method, Sources},
-    explain, inspect, logging,
+    explain,
+    import::{self, Imported},
+    inspect, logging,
     passwd::{self, Change},
     preflight, privileges, repair, server,
 };
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Request::Check { file, sources } => check(&file, &sources),
         Request::Passwd { file, user, change } => set_password(&file, &user, &change),
         Request::Explain(question) => told(explain::run(&question, io::stdout().lock())),
+        Request::Import { file } => import_from(&file),
         Request::Inspect { directory, json } => {
             told(inspect::run(&directory, json, io::stdout().lock()).map(|()| true))
         }
@@ -95,6 +98,22 @@ fn set_password(file: &Path, user: &str, change: &Change) -> bool {
         Err(error) => complain("ringmq: ", error),
     }
     done.is_ok()
+}
+
+/// Prints what a configuration of mosquitto is here; true if that went well.
+fn import_from(file: &Path) -> bool {
+    match import::run(file) {
+        Ok(Imported { toml, left }) => {
+            // Nothing is left to do if nobody can read it.
+            let _ = io::stdout().write_all(toml.as_bytes());
+            left.iter().for_each(|line| complain("", line));
+            true
+        }
+        Err(error) => {
+            complain("ringmq: ", &error);
+            false
+        }
+    }
 }
 
 /// Tells an error; otherwise what was found.

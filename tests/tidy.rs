@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "base",
     "topic",
     "config",
@@ -29,6 +29,7 @@ const LAYERS: [&str; 23] = [
     "preflight",
     "passwd",
     "explain",
+    "import",
     "inspect",
     "repair",
     "cli",
@@ -36,7 +37,7 @@ const LAYERS: [&str; 23] = [
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 11] = [
+const SHELL: [&str; 12] = [
     "shard",
     "data_dir",
     "certificates",
@@ -45,6 +46,7 @@ const SHELL: [&str; 11] = [
     "logging",
     "preflight",
     "passwd",
+    "import",
     "inspect",
     "repair",
     "main",

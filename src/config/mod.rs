@@ -65,6 +65,7 @@ pub use passwords::{
 pub use problem::{ConfigErrors, Problem};
 pub use rules::RetainedTtl;
 pub use source::{Flag, Sources};
+pub use text_file::read_text;
 
 use address::Endpoint;
 use listeners::ListenerSettings;

@@ -9,7 +9,7 @@ use std::{
 ///
 /// # Errors
 /// Those of reading; [`io::ErrorKind::InvalidData`] if it is no UTF-8, another kind if it is larger than that.
-pub(super) fn read_text(file: File, bytes_max: u64) -> io::Result<String> {
+pub fn read_text(file: File, bytes_max: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
