@@ -73,7 +73,7 @@ fn serve(mut config: Config, sources: &Sources) -> Result<(), Box<dyn Error>> {
     for warning in warnings {
         info!("{warning}");
     }
-    server::run(config)?;
+    server::run(config, sources)?;
     Ok(())
 }
 

@@ -27,16 +27,16 @@ use tracing::{error, info, warn};
 
 use crate::{
     auth::acl::Acl,
-    base::{ListenerId, ShardId, Time, TimeOrigin, WallTime, limits},
+    base::{ListenerId, ShardId, Time, TimeOrigin, WallTime},
     broker::{BrokerSetup, Summary, TraceSetup},
     certificates::Certificates,
-    config::{self, AclRules, Config},
+    config::{self, AclRules, Bans, Config, Sources},
     data_dir::{DataDir, DataDirError, Layout},
     listener::{Listener, TlsFault},
     privileges,
     shard::{
-        self, AuthPool, Clock, ConnectionCount, Control, DiskSetup, LaneEnds, Milestone,
-        ShardSetup, ShardStorage, SocketFile, Sockets, sys,
+        self, AuthPool, Clock, Control, DiskSetup, Gate, LaneEnds, Milestone, ShardSetup,
+        ShardStorage, SocketFile, Sockets, sys,
     },
     storage::{LogSetup, RecoveredShard},
 };
@@ -85,13 +85,14 @@ pub enum ServerError {
 /// Runs the broker until SIGTERM or SIGINT has ended it in order.
 ///
 /// A second signal ends the process at once with code 1. SIGHUP has access rules and certificates read
-/// again; SIGPIPE is ignored by default.
+/// again, and the bans of `sources`; SIGPIPE is ignored by default.
 ///
 /// # Errors
 /// See [`ServerError`]. After [`ServerError::ShardFailed`] other shards may still run, so the caller
 /// should end the process.
-pub fn run(config: Config) -> Result<(), ServerError> {
-    let server = Server::start(config)?;
+pub fn run(config: Config, sources: &Sources) -> Result<(), ServerError> {
+    let bans = BanSource { sources: sources.clone(), bans: config.policy.bans.clone() };
+    let server = Server { bans: Some(bans), ..Server::start(config)? };
     let watch = watch_signals(server.events.clone())?;
     let outcome = server.supervise();
     watch.close();
@@ -108,6 +109,7 @@ pub struct Server {
     /// Keeps others from the data directory until the shards have ended.
     data_dir: Option<DataDir>,
     acl: Option<AclSource>,
+    bans: Option<BanSource>,
     shards: Vec<JoinHandle<()>>,
     events: Sender<Event>,
     incoming: Receiver<Event>,
@@ -120,6 +122,12 @@ struct AclSource {
     /// How often they have changed, and how many shards go by the last ones.
     version: u64,
     shards: usize,
+}
+
+/// Where bans come from, and which are in force.
+struct BanSource {
+    sources: Sources,
+    bans: Arc<Bans>,
 }
 
 /// What the main thread waits for.
@@ -152,6 +160,7 @@ impl Server {
             control,
             data_dir,
             acl: None,
+            bans: None,
             shards: Vec::new(),
             events,
             incoming,
@@ -242,11 +251,28 @@ impl Server {
 
     /// Reads again what can be. If something is wrong with it, the old stays.
     fn reload(&mut self) {
-        if self.acl.is_none() && self.certificates.is_empty() {
-            info!("SIGHUP: there is neither an acl_file nor a certificate to read again");
-        }
+        info!(
+            "SIGHUP: reading again the bans, and access rules and certificates where there are files"
+        );
         self.certificates.reload();
         self.reload_acl();
+        self.reload_bans();
+    }
+
+    fn reload_bans(&mut self) {
+        let Some(BanSource { sources, bans }) = &mut self.bans else { return };
+        match Config::load_bans(sources) {
+            Ok(read) if read == **bans => {}
+            Ok(read) => {
+                info!("{} bans from now on", read.len());
+                *bans = Arc::new(read);
+                self.control.set_bans(bans.clone());
+            }
+            Err(errors) => {
+                errors.iter().for_each(|problem| error!("{problem}"));
+                error!("the bans stay as they were");
+            }
+        }
     }
 
     fn reload_acl(&mut self) {
@@ -278,8 +304,7 @@ impl Server {
     ) -> io::Result<Vec<ShardSetup>> {
         let mut sockets = sockets.into_iter();
         let mut logs = logs.into_iter();
-        let connections = ConnectionCount::new(config.policy.limits.connections_max);
-        let handshakes = ConnectionCount::new(limits::HANDSHAKES_MAX);
+        let gate = Gate::new(&config.policy.limits);
         let seed = self.data_dir.as_ref().map_or_else(random_seed, DataDir::seed);
         let secret = sys::random()?;
         let shards = config.shards.get() as u16;
@@ -296,8 +321,7 @@ impl Server {
                 listeners: sockets.next().unwrap_or_default(),
                 lanes,
                 clock: start.clock,
-                connections: connections.clone(),
-                handshakes: handshakes.clone(),
+                gate: gate.clone(),
                 control: self.control.clone(),
                 auth: auth.clone(),
                 storage: logs.next().and_then(|log| self.storage(shard, log, start.origin)),

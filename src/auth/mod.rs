@@ -6,6 +6,7 @@ pub mod http;
 mod identity;
 pub mod jwt;
 pub mod password;
+pub mod places;
 pub mod queue;
 pub mod scram;
 pub mod verified;

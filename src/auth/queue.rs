@@ -1,16 +1,19 @@
 //! What waits to be checked, by the address it comes from: each address gets its turn, and what does not fit
 //! is taken from the one that most waits from.
 //!
-//! A plain value, bounded; knows not what waits in it.
+//! A plain value, bounded; knows not what waits in it: checks of credentials, TLS handshakes.
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use ahash::RandomState;
 
-use crate::base::limits::{CHECKS_WAITING_BYTES_MAX, CHECKS_WAITING_MAX};
+use crate::base::{
+    limits::{CHECKS_WAITING_BYTES_MAX, CHECKS_WAITING_MAX},
+    source,
+};
 
 /// A line for each address.
 #[derive(Debug)]
@@ -20,19 +23,33 @@ pub struct FairQueue<T> {
     turns: VecDeque<Option<IpAddr>>,
     waiting: usize,
     bytes: usize,
+    /// How many may wait, and how many bytes of them.
+    max: usize,
+    bytes_max: usize,
 }
 
+/// With room for [`CHECKS_WAITING_MAX`] and [`CHECKS_WAITING_BYTES_MAX`].
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { lines: HashMap::default(), turns: VecDeque::new(), waiting: 0, bytes: 0 }
+        Self::bounded(CHECKS_WAITING_MAX, CHECKS_WAITING_BYTES_MAX)
     }
 }
 
 impl<T> FairQueue<T> {
-    /// Adds to the line of an address what takes so many bytes. Returns what there is no room for any more:
+    /// For what is bounded already.
+    pub fn unbounded() -> Self {
+        Self::bounded(usize::MAX, usize::MAX)
+    }
+
+    fn bounded(max: usize, bytes_max: usize) -> Self {
+        let (lines, turns) = (HashMap::default(), VecDeque::new());
+        Self { lines, turns, waiting: 0, bytes: 0, max, bytes_max }
+    }
+
+    /// Adds to the line of an address (all unix sockets together are one) what takes so many bytes. Returns what there is no room for any more:
     /// the latest of the longest line, which may be what was added.
     pub fn push(&mut self, address: Option<IpAddr>, bytes: usize, item: T) -> Option<T> {
-        let address = source(address);
+        let address = address.map(source);
         let line = self.lines.entry(address).or_default();
         if line.is_empty() {
             self.turns.push_back(address);
@@ -40,7 +57,7 @@ impl<T> FairQueue<T> {
         line.push_back((bytes, item));
         self.waiting += 1;
         self.bytes += bytes;
-        if self.waiting <= CHECKS_WAITING_MAX && self.bytes <= CHECKS_WAITING_BYTES_MAX {
+        if self.waiting <= self.max && self.bytes <= self.bytes_max {
             return None;
         }
         let own = line.len();
@@ -48,7 +65,9 @@ impl<T> FairQueue<T> {
         // Of several that are as long, the one that has just grown.
         let full = longest.filter(|(_, line)| line.len() > own).map_or(address, |(full, _)| *full);
         let (bytes, dropped) = self.lines.get_mut(&full).and_then(VecDeque::pop_back)?;
-        self.note_taken(full, bytes);
+        if self.note_taken(full, bytes) {
+            self.turns.retain(|other| *other != full);
+        }
         Some(dropped)
     }
 
@@ -56,8 +75,9 @@ impl<T> FairQueue<T> {
     pub fn pop(&mut self) -> Option<T> {
         let address = self.turns.pop_front()?;
         let (bytes, item) = self.lines.get_mut(&address).and_then(VecDeque::pop_front)?;
-        self.turns.push_back(address);
-        self.note_taken(address, bytes);
+        if !self.note_taken(address, bytes) {
+            self.turns.push_back(address);
+        }
         Some(item)
     }
 
@@ -71,22 +91,16 @@ impl<T> FairQueue<T> {
         self.waiting == 0
     }
 
-    fn note_taken(&mut self, address: Option<IpAddr>, bytes: usize) {
+    /// Whether that was the last of its line.
+    fn note_taken(&mut self, address: Option<IpAddr>, bytes: usize) -> bool {
         self.waiting -= 1;
         self.bytes -= bytes;
-        if self.lines.get(&address).is_some_and(VecDeque::is_empty) {
+        let is_last = self.lines.get(&address).is_some_and(VecDeque::is_empty);
+        if is_last {
             self.lines.remove(&address);
-            self.turns.retain(|other| *other != address);
         }
+        is_last
     }
-}
-
-/// What counts as one address: with IPv6 everybody has 2^64 of them. All unix sockets together are one.
-fn source(address: Option<IpAddr>) -> Option<IpAddr> {
-    address.map(|address| match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 => v4,
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,18 @@
 //! Every bound that is not configurable, in one place, with what happens at it.
 //! The configurable ones are in [`crate::config::Limits`].
 
+/// Connections that a shard takes from one listener in a turn. The others wait for the next turn, in the kernel:
+/// however many come at once, those who are connected are served in between.
+pub const ACCEPTS_PER_TURN: usize = 16;
+/// What `connects_per_second_max` lets come at once: what comes together in this time.
+pub const CONNECT_BURST_MILLIS: u64 = 100;
+/// Addresses that have come in the last second, of which `connects_per_address_per_second_max` knows. Of further
+/// ones nothing is counted.
+pub const ADDRESSES_PACED_MAX: usize = 65_536;
+/// Clients of one shard whose connections are counted for `flapping_connects_max`, and those that are banned for
+/// them. Beyond, the oldest is forgotten.
+pub const FLAPPING_CLIENTS_MAX: usize = 65_536;
+
 /// Shards in one process. More are refused at start-up.
 pub const SHARDS_MAX: usize = 128;
 
@@ -8,8 +20,8 @@ pub const SHARDS_MAX: usize = 128;
 /// every shard one descriptor of those set aside before connections get theirs.
 pub const LISTEN_ADDRESSES_MAX: usize = 16;
 
-/// TLS handshakes under way in the process. Further connections to TLS listeners are closed at once (logged):
-/// each holds some 20 KiB before it has proven anything.
+/// TLS handshakes under way in the process: each holds some 20 KiB before it has proven anything. One address has no
+/// more of them than are left for the others. Further connections to TLS listeners are closed at once (logged).
 pub const HANDSHAKES_MAX: u32 = 16_384;
 /// Time of a turn that goes to TLS handshakes, if more than one waits. The others wait for the next turn, so that
 /// clients who are connected are served in between.

@@ -4,6 +4,7 @@
 
 mod ids;
 pub mod limits;
+mod pace;
 mod peer;
 mod placement;
 mod qos;
@@ -11,7 +12,8 @@ mod text;
 mod time;
 
 pub use ids::{ClientId, ConnId, ListenerId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
-pub use peer::Peer;
+pub use pace::{Pace, Spent};
+pub use peer::{Peer, source};
 pub use placement::home_of;
 pub use qos::QoS;
 pub use text::Text;

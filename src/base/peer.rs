@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 /// The other end of a connection.
@@ -26,6 +26,14 @@ impl Peer {
     /// Whether it is on this machine.
     pub fn is_loopback(self) -> bool {
         self.ip().is_none_or(|ip| ip.is_loopback())
+    }
+}
+
+/// What counts as one address: with IPv6 everybody has 2^64 of them.
+pub fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) enum Cause {
     ConnAckTooLarge,
     /// Another connection serves the session now.
     TakenOver { clean_start: bool },
+    /// It is banned from now on.
+    Banned,
     /// The server ends.
     Shutdown,
 }
@@ -63,6 +65,8 @@ impl Cause {
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::ProofExpired => Some(ReasonCode::MaximumConnectTime),
             Self::TakenOver { .. } => Some(ReasonCode::SessionTakenOver),
+            // 0x8A is for CONNACK only (section 3.14.2.1).
+            Self::Banned => Some(ReasonCode::AdministrativeAction),
             Self::Shutdown => Some(ReasonCode::ServerShuttingDown),
             Self::Client(_)
             | Self::NetworkLost(_)
@@ -85,7 +89,7 @@ impl Cause {
                 _,
             ) => None,
             Self::ConnectRefused(_, why) => Some(why.clone()),
-            Self::ProofExpired => Some(self.explain()),
+            Self::ProofExpired | Self::Banned => Some(self.explain()),
             _ => None,
         }
     }
@@ -112,6 +116,7 @@ impl Cause {
             Self::KeepAlive => "keep-alive exceeded".into(),
             Self::ProofExpired => "the credentials of the client have expired".into(),
             Self::TakenOver { .. } => "taken over by a new connection of this client id".into(),
+            Self::Banned => "the client, its user or its address is banned".into(),
             Self::Shutdown => "the server shuts down".into(),
         }
     }
@@ -208,14 +213,11 @@ impl Broker {
     pub(super) fn connection_timer(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.timer_at = None;
-        if connection.paused.lanes
-            || connection.paused.claims
-            || connection.paused.refill
-            || connection.paused.farewell
-        {
-            // Not read from for a reason that is ours, so its silence says nothing.
+        if connection.paused.is_ours() {
             connection.last_packet_at = self.now;
         }
+        let goes_on = self.end_publish_pause(conn);
+        let Some(connection) = self.connections.get_mut(conn) else { return };
         let deadline = match connection.session {
             Some(_) => connection.next_deadline(),
             None => {
@@ -224,7 +226,7 @@ impl Broker {
             }
         };
         if deadline.is_some_and(|at| at <= self.now) {
-            let has_expired = connection.proven_until.is_some_and(|at| at <= self.now);
+            let has_expired = connection.has_expired(self.now);
             match connection.session {
                 Some(_) if has_expired => self.close(conn, Cause::ProofExpired),
                 Some(_) => self.close(conn, Cause::KeepAlive),
@@ -236,6 +238,9 @@ impl Broker {
             };
         } else {
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
+            if goes_on {
+                self.resume(conn);
+            }
         }
     }
 
@@ -398,6 +403,10 @@ impl Broker {
             // Port scanners and health checks: not worth a line each by default.
             (None, Cause::NetworkLost(_)) => {
                 tracing::debug!(%peer, reason, "connection ended before CONNECT");
+            }
+            // Its ban was told.
+            (None, Cause::ConnectRefused(ReasonCode::Banned, _)) => {
+                tracing::debug!(%peer, reason, "connection refused");
             }
             (None, _) => tracing::info!(%peer, reason, "connection refused"),
         }

@@ -22,6 +22,7 @@ use super::{
     credentials::Proven,
     destination::Refusal,
     packet_log,
+    publish_rate::PublishRate,
     topic_aliases::ToClient,
 };
 
@@ -79,6 +80,9 @@ impl Broker {
             return Flow::Gone;
         }
         packet_log::received_connect(&connect);
+        if let Err((reason, why)) = self.admit_names(&client.0, &connect) {
+            return self.refuse(conn, reason, why);
+        }
         if self.redirects(RedirectWhen::Always) {
             let why = "clients are sent to server_reference";
             return self.refuse(conn, ReasonCode::ServerMoved, why);
@@ -104,6 +108,9 @@ impl Broker {
         let admitted = self
             .admit_session(&client, connect, proven.as_ref(), expiry_secs)
             .and_then(|()| self.admit_will(conn, &client, connect, proven.as_ref()));
+        // Last, as it counts those who come in.
+        let admitted = admitted
+            .and_then(|()| self.admit_client(conn, connect, (&client, assigned), proven.as_ref()));
         if let Err((reason, why)) = admitted {
             return self.refuse(conn, reason, why);
         }
@@ -320,9 +327,13 @@ impl Broker {
             connection.silence_max_millis = u32::from(granted.keep_alive_secs) * 1500;
             connection.last_packet_at = self.now;
             let identity = granted.proven.as_ref().map(|proven| &proven.identity);
-            connection.proven_until = identity
-                .and_then(|identity| identity.valid_secs)
-                .map(|secs| self.now.plus_secs(secs));
+            let valid_secs = identity.and_then(|identity| identity.valid_secs);
+            let publish_rate = PublishRate::new(&self.policy.limits);
+            if valid_secs.is_some() || publish_rate.is_some() {
+                let terms = connection.terms.get_or_insert_default();
+                terms.proven_until = valid_secs.map(|secs| self.now.plus_secs(secs));
+                terms.publish_rate = publish_rate;
+            }
             let deadline = connection.next_deadline();
             self.timers.set(conn.into(), &mut connection.timer_at, deadline);
             let with_method =
@@ -453,6 +464,7 @@ impl Broker {
         why: impl Into<String>,
     ) -> Flow {
         self.counters.refused += 1;
+        self.counters.banned += u64::from(reason == ReasonCode::Banned);
         self.close(conn, Cause::ConnectRefused(reason, why.into()))
     }
 
@@ -503,7 +515,7 @@ impl ConnectProperties {
 }
 
 /// Who the client is: what it has proven, otherwise what it says.
-fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'a str> {
+pub(super) fn user_name<'a>(connect: &Connect<'a>, proven: Option<&'a Proven>) -> Option<&'a str> {
     proven.map(|proven| &*proven.identity.user).or(connect.user_name)
 }
 

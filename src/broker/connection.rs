@@ -4,6 +4,7 @@
 //! Holds no socket. Identifiers are given out by the shell.
 
 use crate::{
+    auth::places::Place,
     base::{ConnId, ListenerId, Peer, SessionKey, Text, Time, limits},
     codec::Version,
 };
@@ -11,6 +12,7 @@ use crate::{
 use super::{
     ack_line::AckLine,
     authenticate::Authentication,
+    publish_rate::PublishRate,
     topic_aliases::{FromClient, ToClient},
 };
 
@@ -75,8 +77,6 @@ pub(super) struct Connection {
     pub(super) silence_max_millis: u32,
     /// When its last packet came; before CONNECT, when it was opened.
     pub(super) last_packet_at: Time,
-    /// How long what has been verified of the client holds.
-    pub(super) proven_until: Option<Time>,
     /// When its timer is set to.
     pub(super) timer_at: Option<Time>,
     /// Topic aliases that the client has set.
@@ -87,6 +87,19 @@ pub(super) struct Connection {
     pub(super) wants_problems: bool,
     /// Acknowledgements that must wait, and those behind them.
     pub(super) ack_line: AckLine,
+    /// What holds for it and not for all.
+    pub(super) terms: Option<Box<Terms>>,
+}
+
+/// What holds for few connections.
+#[derive(Debug, Default)]
+pub(super) struct Terms {
+    /// How long what has been verified of the client holds.
+    pub(super) proven_until: Option<Time>,
+    /// How fast it publishes, if that has a bound.
+    pub(super) publish_rate: Option<PublishRate>,
+    /// Its place among the connections of its user, if those have a bound.
+    pub(super) place: Option<Box<Place<Box<str>>>>,
 }
 
 /// Beside its session, the largest part of an idle client. The allocator's next size is 256.
@@ -107,11 +120,18 @@ pub(super) struct Pause {
     pub(super) verdict: bool,
     /// DISCONNECT has come, and acknowledgements that wait are to leave before it counts.
     pub(super) farewell: bool,
+    /// It publishes faster than it may.
+    pub(super) rate: bool,
 }
 
 impl Pause {
     pub(super) const fn any(self) -> bool {
-        self.lanes || self.replies || self.claims || self.refill || self.verdict || self.farewell
+        self.is_ours() || self.replies || self.verdict
+    }
+
+    /// Whether it is for a reason that is ours, so that the client's silence says nothing.
+    pub(super) const fn is_ours(self) -> bool {
+        self.lanes || self.claims || self.refill || self.farewell || self.rate
     }
 }
 
@@ -136,12 +156,12 @@ impl Connection {
             packet_bytes_max: u32::MAX,
             silence_max_millis: 0,
             last_packet_at: now,
-            proven_until: None,
             timer_at: None,
             aliases: FromClient::default(),
             aliases_out: None,
             wants_problems: true,
             ack_line: AckLine::default(),
+            terms: None,
         }
     }
 
@@ -155,9 +175,24 @@ impl Connection {
         self.output.len() + self.taken_bytes
     }
 
-    /// When it is closed at the latest, if it stays silent.
+    /// When something is due: it is closed at the latest, if it stays silent, or read from again.
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        [self.silent_until(), self.proven_until].into_iter().flatten().min()
+        let terms = self.terms.as_deref();
+        let paused_until =
+            terms.and_then(|terms| terms.publish_rate.as_ref()).and_then(PublishRate::paused_until);
+        let proven_until = terms.and_then(|terms| terms.proven_until);
+        [self.silent_until(), proven_until, paused_until].into_iter().flatten().min()
+    }
+
+    /// Whether what has been verified of the client holds no longer.
+    pub(super) fn has_expired(&self, now: Time) -> bool {
+        let until = self.terms.as_deref().and_then(|terms| terms.proven_until);
+        until.is_some_and(|until| until <= now)
+    }
+
+    /// How fast it publishes, if that has a bound.
+    pub(super) fn publish_rate(&mut self) -> Option<&mut PublishRate> {
+        self.terms.as_deref_mut()?.publish_rate.as_mut()
     }
 
     /// When it is closed because it stays silent.

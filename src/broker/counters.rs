@@ -100,6 +100,14 @@ pub struct Counters {
     pub refused: u64,
     /// CONNECTs among them whose credentials could not be checked because those of too many waited.
     pub checks_refused: u64,
+    /// Connections that were closed as they came: too many, too fast, or from where nobody may come.
+    pub turned_away: u64,
+    /// CONNECTs refused because of a ban.
+    pub banned: u64,
+    /// Clients banned for a while because they came too often.
+    pub flapping_bans: u64,
+    /// Pauses of clients that published faster than they may.
+    pub publish_pauses: u64,
     /// PUBLISH packets from clients.
     pub publishes_received: u64,
     /// PUBLISH packets to clients, repetitions included.
@@ -171,8 +179,16 @@ impl fmt::Display for Summary {
         if denied > 0 {
             write!(f, " subscriptions_denied={denied}")?;
         }
-        if self.counters.checks_refused > 0 {
-            write!(f, " checks_refused={}", self.counters.checks_refused)?;
+        for (name, count) in [
+            ("checks_refused", self.counters.checks_refused),
+            ("turned_away", self.counters.turned_away),
+            ("banned", self.counters.banned),
+            ("flapping_bans", self.counters.flapping_bans),
+            ("publish_pauses", self.counters.publish_pauses),
+        ] {
+            if count > 0 {
+                write!(f, " {name}={count}")?;
+            }
         }
         for reason in DropReason::ALL {
             let count = self.counters.drops(reason);

@@ -42,6 +42,13 @@ impl Broker {
                     self.effects.push_back(Effect::PauseReading { conn });
                     return used;
                 }
+                Ok(Some(frame))
+                    if connection.terms.is_some()
+                        && frame.packet_type() == Some(PacketType::Publish)
+                        && let Err(flow) = self.spend_publish(conn, frame.len) =>
+                {
+                    return if flow == Flow::Gone { bytes.len() } else { used };
+                }
                 Ok(Some(frame)) => {
                     used += frame.len;
                     self.packet(conn, &frame, rest)

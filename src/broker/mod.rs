@@ -7,6 +7,7 @@
 
 mod access;
 mod ack_line;
+mod admission;
 mod authenticate;
 mod auto_subscribe;
 mod clean;
@@ -20,6 +21,7 @@ mod deliver;
 mod destination;
 mod durable;
 mod exclusive;
+mod flapping;
 mod input;
 mod intake;
 mod log_publication;
@@ -27,6 +29,7 @@ mod log_room;
 mod mesh;
 mod packet_log;
 mod publish;
+mod publish_rate;
 mod read_back;
 mod request;
 mod restore;
@@ -59,6 +62,7 @@ use self::{
     deliver::WireForm,
     durable::Durable,
     exclusive::Exclusives,
+    flapping::Flapping,
     mesh::Peers,
     retain::Stored,
     sessions::Sessions,
@@ -67,7 +71,12 @@ use self::{
     timers::{Timer, Timers},
 };
 use crate::{
-    auth::{acl::Acl, chain::Check, scram},
+    auth::{
+        acl::Acl,
+        chain::Check,
+        places::{Places, Rule},
+        scram,
+    },
     base::{ConnId, Peer, SessionKey, ShardId, Text, Time, home_of, limits},
     codec::{Packet, Version},
     config::Policy,
@@ -143,6 +152,9 @@ pub struct Broker {
     scram: scram::Server,
     /// Who may do what, if rules say so.
     acl: Option<Arc<Acl>>,
+    /// The connections of each user, on all shards.
+    users: Arc<Places<Box<str>>>,
+    flapping: Flapping,
     now: Time,
     connections: Connections,
     sessions: Sessions,
@@ -206,6 +218,8 @@ impl Broker {
             shard,
             index: Index::with_strategies(seed, shard, policy.shared.clone()),
             scram: scram::Server::new(secret, shard, &policy.credentials),
+            users: Places::new(Rule::Each(policy.limits.connections_per_user_max)),
+            flapping: Flapping::default(),
             policy,
             acl: None,
             sessions: Sessions::new(placement.clone()),

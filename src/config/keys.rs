@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, path::PathBuf};
 
 use super::{
     Settings, address::Endpoint, auth_table, listeners::ListenerSettings, problem::Origin, table,
-    table_listener::LISTENER_KEYS,
+    table_admission, table_listener::LISTENER_KEYS,
 };
 
 /// One configuration key, of all settings or of those of one listener.
@@ -55,7 +55,9 @@ pub(super) struct List<S = Settings> {
 impl Key {
     /// Every key, in the order of the documentation.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> + Clone {
-        [table::LISTEN_KEYS, auth_table::KEYS, table::KEYS].into_iter().flatten()
+        [table::LISTEN_KEYS, auth_table::KEYS, table::KEYS, table_admission::KEYS]
+            .into_iter()
+            .flatten()
     }
 
     /// The sections that keys stand in.
@@ -139,7 +141,7 @@ impl<S> Key<S> {
 pub(super) const VARIABLE_PREFIX: &str = "RINGMQ_";
 
 /// The groups of keys: the first key of each, and what they have in common.
-const GROUPS: [(&str, &str); 8] = [
+const GROUPS: [(&str, &str); 9] = [
     ("listen", "Who may connect"),
     ("shards", "The process"),
     ("data_dir", "What is kept on disk"),
@@ -148,6 +150,7 @@ const GROUPS: [(&str, &str); 8] = [
     ("limits.packet_bytes_max", "What a client may ask for"),
     ("limits.inflight_max", "What waits for a client"),
     ("limits.connections_max", "What the broker holds"),
+    ("limits.connections_per_address_max", "Who is let in, and how fast it may go"),
 ];
 
 /// The title of the group that begins with `key`.

@@ -10,6 +10,7 @@ mod address_range;
 mod auth_rules;
 mod auth_table;
 mod auto_subscribe;
+mod bans;
 mod clients;
 mod durability;
 mod key_set;
@@ -22,6 +23,7 @@ mod rules;
 mod shared;
 mod source;
 mod table;
+mod table_admission;
 mod table_listener;
 mod text_file;
 
@@ -50,6 +52,7 @@ pub use address::{ListenAddress, Scheme};
 pub use address_range::AddressRange;
 pub use auth_rules::{Chain, Header, HttpRules, Method, TokenRules};
 pub use auto_subscribe::AutoSubscription;
+pub use bans::Bans;
 pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
 pub use key_set::{KeyMaterial, KeySet, KeySetError, TokenKey};
 pub use keys::{help_text, markdown_table};
@@ -136,6 +139,8 @@ pub struct Policy {
     pub durability: Durability,
     /// Whether a client is disconnected that publishes what it may not.
     pub acl_disconnects: bool,
+    /// Who is not let in.
+    pub bans: Arc<Bans>,
     /// Limits towards clients.
     pub limits: Limits,
 }
@@ -197,6 +202,16 @@ pub enum AnonymousPolicy {
     Everywhere,
     /// Nobody.
     Nowhere,
+}
+
+/// What follows when a client publishes faster than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateExceeded {
+    /// Nothing is read from it until it may go on.
+    #[default]
+    Slow,
+    /// It is disconnected.
+    Disconnect,
 }
 
 /// What is logged, and in which form.
@@ -266,6 +281,28 @@ pub struct Limits {
     pub delayed_messages_max: u64,
     /// Bytes of delayed publications on this process; the same.
     pub delayed_bytes_max: u64,
+    /// Connections from one address, 0 for no bound; more are closed.
+    pub connections_per_address_max: u32,
+    /// Connections of one user, 0 for no bound; more are refused with 0x97.
+    pub connections_per_user_max: u32,
+    /// Connections accepted in a second, 0 for no bound; more wait.
+    pub connects_per_second_max: u32,
+    /// Connections from one address in a second, 0 for no bound; more are closed.
+    pub connects_per_address_per_second_max: u32,
+    /// Connections of one client within `flapping_secs`, 0 for no bound; with more it is banned.
+    pub flapping_connects_max: u32,
+    /// Time in which they are counted.
+    pub flapping_secs: u16,
+    /// How long such a ban lasts.
+    pub ban_secs: u32,
+    /// PUBLISH packets of one client in a second, 0 for no bound.
+    pub publishes_per_second_max: u32,
+    /// Their bytes, the same.
+    pub publish_bytes_per_second_max: u64,
+    /// The time whose worth of both may come at once.
+    pub publish_burst_millis: u32,
+    /// What follows when a client publishes faster.
+    pub publish_rate_exceeded: RateExceeded,
 }
 
 impl Default for Limits {
@@ -294,6 +331,17 @@ impl Default for Limits {
             retained_bytes_max: 4 * 1024 * 1024 * 1024,
             delayed_messages_max: 1_000_000,
             delayed_bytes_max: 1024 * 1024 * 1024,
+            connections_per_address_max: 0,
+            connections_per_user_max: 0,
+            connects_per_second_max: 0,
+            connects_per_address_per_second_max: 0,
+            flapping_connects_max: 0,
+            flapping_secs: 60,
+            ban_secs: 300,
+            publishes_per_second_max: 0,
+            publish_bytes_per_second_max: 0,
+            publish_burst_millis: 1000,
+            publish_rate_exceeded: RateExceeded::default(),
         }
     }
 }
@@ -329,6 +377,15 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn load_acl(file: &Path, allows_rest: bool) -> Result<AclRules, ConfigErrors> {
         clients::load_acl(file, allows_rest, &Machine::this()).map_err(ConfigErrors::new)
+    }
+
+    /// Reads the bans of all sources again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the sources.
+    pub fn load_bans(sources: &Sources) -> Result<Bans, ConfigErrors> {
+        let (settings, problems) = sources.read(Machine::this().read_file);
+        if problems.is_empty() { Ok(settings.bans) } else { Err(ConfigErrors::new(problems)) }
     }
 
     fn load_on(sources: &Sources, machine: &Machine) -> Result<Self, ConfigErrors> {
@@ -368,6 +425,7 @@ impl Config {
             acl_file,
             acl_default_allows,
             acl_disconnects,
+            bans,
             auth,
             rewrite,
             retained_ttl,
@@ -404,6 +462,7 @@ impl Config {
             response_information,
             durability,
             acl_disconnects,
+            bans: Arc::new(bans),
             limits,
             ..policy
         };
@@ -515,6 +574,7 @@ struct Settings {
     acl_file: Option<PathBuf>,
     acl_default_allows: bool,
     acl_disconnects: bool,
+    bans: Bans,
     auth: AuthSettings,
     rewrite: Vec<RewriteRule>,
     retained_ttl: Vec<RetainedTtl>,
@@ -554,6 +614,7 @@ impl Default for Settings {
             acl_file: None,
             acl_default_allows: false,
             acl_disconnects: false,
+            bans: Bans::default(),
             auth: AuthSettings::default(),
             rewrite: Vec::new(),
             retained_ttl: Vec::new(),

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use tracing::Level;
 
 use super::{
-    AutoSubscription, DEFAULT_LISTEN, Durability, LogFormat, RedirectWhen,
+    AutoSubscription, Bans, DEFAULT_LISTEN, Durability, LogFormat, RedirectWhen,
     durability::{STORAGE_BYTES_PER_SHARD_MIN, relaxed_topic},
     keys::{Key, Kind, List},
     rules, shared,
@@ -34,6 +34,8 @@ macro_rules! limit {
         }
     };
 }
+
+pub(super) use limit;
 
 /// A yes-or-no field of `Limits`.
 macro_rules! limit_switch {
@@ -81,10 +83,10 @@ macro_rules! rule_list {
     };
 }
 
-const U16: u64 = u16::MAX as u64;
-const U32: u64 = u32::MAX as u64;
+pub(super) const U16: u64 = u16::MAX as u64;
+pub(super) const U32: u64 = u32::MAX as u64;
 /// TOML's integers are signed.
-const I64: u64 = i64::MAX as u64;
+pub(super) const I64: u64 = i64::MAX as u64;
 /// Less than this holds no useful CONNECT.
 const PACKET_BYTES_MIN: u64 = 64;
 /// The longest packet that MQTT can express, its fixed header included.
@@ -182,6 +184,18 @@ pub(super) static KEYS: &[Key] = &[
         show: |settings| ["drop", "disconnect"][usize::from(settings.acl_disconnects)].to_owned(),
         doc: "What follows when a client publishes what it may not: the message is dropped, which \
               MQTT 5.0 clients are told in the acknowledgement (0x87), or the client is disconnected.",
+    },
+    Key {
+        name: "bans",
+        kind: Kind::List(List {
+            form: "rules \"client => NAME\", \"user => NAME\" or \"address => RANGE\"; NAME may end with *",
+            clear: |settings| settings.bans = Bans::default(),
+            add: |settings, text| settings.bans.add(text),
+        }),
+        show: |settings| count(settings.bans.len()),
+        doc: "Client Identifiers, users and addresses, such as `10.0.0.0/8`, that nobody gets in with (0x8A; \
+              those from banned addresses are closed at once). They are read again on SIGHUP: who is \
+              connected and banned by then is disconnected (0x98).",
     },
     Key {
         name: "shards",

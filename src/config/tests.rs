@@ -213,6 +213,7 @@ fn every_key_can_stand_in_the_file() {
                 by_prefix: vec![("jobs".into(), Strategy::Sticky)],
             },
             acl_disconnects: false,
+            bans: Arc::default(),
             durability: Durability {
                 relaxed: true,
                 relaxed_topics: vec![
@@ -245,6 +246,7 @@ fn every_key_can_stand_in_the_file() {
                 retained_bytes_max: 8,
                 delayed_messages_max: 0,
                 delayed_bytes_max: 10,
+                ..Limits::default()
             },
         },
     };

@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use super::ring::{GENERATION_MAX, SendId};
+use super::{
+    gate::{AddressPlace, HandshakePlace},
+    ring::{GENERATION_MAX, SendId},
+};
 use crate::{
     base::{ConnId, Peer, ShardId},
     broker::Origin,
@@ -24,6 +27,8 @@ pub(super) struct Socket {
     /// Counts the connection until the socket closes, wherever that happens.
     #[expect(dead_code, reason = "held for its drop")]
     pub(super) permit: Permit,
+    /// The same among those of its address.
+    pub(super) place: AddressPlace,
     /// It is no TCP socket.
     pub(super) is_unix: bool,
 }
@@ -43,7 +48,7 @@ pub(super) struct Connection {
     /// The peer sends no more.
     pub(super) ended: bool,
     /// Its place among the TLS handshakes that are under way.
-    pub(super) handshake: Option<Permit>,
+    pub(super) handshake: HandshakePlace,
 }
 
 /// How far along its life a connection is. The broker knows of it only while it is `Open`.
@@ -196,16 +201,18 @@ impl Drop for Permit {
 }
 
 /// Who is at the other end of an accepted socket, and whether that is this machine.
-pub(super) fn ends(socket: &socket2::Socket) -> std::io::Result<(Peer, bool)> {
-    let peer = socket.peer_addr()?;
+pub(super) fn ends(
+    socket: &socket2::Socket,
+    peer: &socket2::SockAddr,
+) -> std::io::Result<(Peer, bool)> {
     if peer.is_unix() {
         return Ok((Peer::Unix, true));
     }
-    let address = |address: socket2::SockAddr| {
-        address.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable.into())
+    let address = |address: &socket2::SockAddr| {
+        address.as_socket().ok_or(std::io::Error::from(std::io::ErrorKind::AddrNotAvailable))
     };
-    let local: std::io::Result<std::net::SocketAddr> = socket.local_addr().and_then(address);
-    let is_local = local?.ip().to_canonical().is_loopback();
+    let local = address(&socket.local_addr()?)?;
+    let is_local = local.ip().to_canonical().is_loopback();
     address(peer).map(|peer| (peer.into(), is_local))
 }
 
@@ -216,7 +223,7 @@ mod tests {
     fn connection(count: &Arc<ConnectionCount>) -> Option<Connection> {
         let permit = count.admit()?;
         let fd = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into();
-        Some(Connection::new(Socket { fd, permit, is_unix: false }, Transport::Plain))
+        Some(Connection::new(Socket { fd, permit, place: None, is_unix: false }, Transport::Plain))
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! costs as much as thousands of messages, so those wait in line and have a bounded time of each turn.
 
 use std::{
-    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -17,16 +16,22 @@ use super::{
     connections::{Connection, Phase},
 };
 use crate::{
-    base::{ConnId, limits::HANDSHAKE_MICROS_PER_TURN},
+    auth::queue::FairQueue,
+    base::{ConnId, Peer, limits::HANDSHAKE_MICROS_PER_TURN},
     listener::{CloseCode, End, News, Room, Transport},
 };
 
 /// What a shard needs for layers, whoever's they are.
-#[derive(Default)]
 pub(super) struct Seam {
     room: Room,
-    /// Connections whose TLS handshake has something to do.
-    handshakes: VecDeque<ConnId>,
+    /// Connections whose TLS handshake has something to do. Addresses take turns: one that floods waits for itself.
+    handshakes: FairQueue<ConnId>,
+}
+
+impl Default for Seam {
+    fn default() -> Self {
+        Self { room: Room::default(), handshakes: FairQueue::unbounded() }
+    }
 }
 
 impl Seam {
@@ -50,7 +55,8 @@ impl Shard {
             },
             (Transport::Layered(layers), Phase::Open) if layers.is_costly() => {
                 layers.keep(bytes);
-                self.seam.handshakes.push_back(conn);
+                let address = self.broker.peer(conn).and_then(Peer::ip);
+                self.seam.handshakes.push(address, 0, conn);
             }
             (Transport::Layered(layers), Phase::Open) => {
                 layers.receive(bytes, &mut self.seam.room);
@@ -77,7 +83,7 @@ impl Shard {
             return;
         }
         let started = Instant::now();
-        while let Some(conn) = self.seam.handshakes.pop_front() {
+        while let Some(conn) = self.seam.handshakes.pop() {
             self.take_in_kept(conn);
             self.to_receive.push(conn);
             if started.elapsed() >= HANDSHAKE_TIME {
@@ -151,6 +157,9 @@ impl Shard {
             *transport = Transport::Plain;
         }
         if let Some(News { client, user }) = news {
+            if client.is_some_and(|client| !self.admit_behind_proxy(conn, client)) {
+                return;
+            }
             self.broker.introduce(conn, client, user);
         }
         if !self.seam.room.received().is_empty() {

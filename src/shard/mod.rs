@@ -5,17 +5,20 @@
 //!
 //! - `ring`, `buffers`: the private io_uring (with `sys`, the only unsafe code)
 //! - `connections`: the table of sockets; `sockets`: how listeners are bound
+//! - `accept`: who comes in; `gate`: what all shards count of them
 //! - `layers`: TLS, WebSocket and PROXY headers between sockets and the broker
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
 //! - `disk`: the thread that writes the log
 //! - `auth_pool`, `auth_http`: threads for all shards, which check credentials
 //! - `lanes`: channels between shards; `wake`: how other threads wake it; `trace`: log of traced publications
 
+mod accept;
 mod auth_http;
 mod auth_pool;
 mod buffers;
 mod connections;
 mod disk;
+mod gate;
 mod lanes;
 mod layers;
 mod ring;
@@ -51,6 +54,7 @@ use crate::{
     auth::acl::Acl,
     base::{ConnId, ShardId, Time, TimeOrigin},
     broker::{Broker, BrokerSetup, Summary},
+    config::Bans,
     listener,
     storage::{LogSetup, RecoveredShard},
 };
@@ -66,8 +70,8 @@ pub use self::{
 
 pub(crate) use self::{
     auth_pool::AuthPool,
-    connections::ConnectionCount,
     disk::{parse_segment_name, segment_path, sync_directory},
+    gate::Gate,
     lanes::LaneEnds,
     sockets::{SocketFile, Sockets, listen, listen_unix, probe},
 };
@@ -79,9 +83,8 @@ pub(crate) struct ShardSetup {
     pub(crate) listeners: Vec<(OwnedFd, Arc<listener::Listener>)>,
     pub(crate) lanes: LaneEnds,
     pub(crate) clock: Clock,
-    pub(crate) connections: Arc<ConnectionCount>,
-    /// TLS handshakes under way in the process.
-    pub(crate) handshakes: Arc<ConnectionCount>,
+    /// Whom the process lets in.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) control: Arc<Control>,
     /// What checks credentials, for all shards.
     pub(crate) auth: Arc<AuthPool>,
@@ -113,15 +116,41 @@ pub(crate) enum Milestone {
     AclInForce(u64),
 }
 
-/// How the server tells all shards to stop, and which access rules are in force. Shared by all threads.
+/// How the server tells all shards to stop, and by which rules they go. Shared by all threads.
 pub(crate) struct Control {
     stopping: AtomicBool,
     /// Shards that have restored what was in their log, and know that the others know.
     restored: AtomicUsize,
-    acl: Mutex<Option<Arc<Acl>>>,
-    /// How often they have changed.
-    acl_version: AtomicU64,
+    acl: Changing<Acl>,
+    bans: Changing<Bans>,
     wakes: Vec<Arc<Wake>>,
+}
+
+/// What may be another value some time. At first there is none.
+struct Changing<T> {
+    value: Mutex<Option<Arc<T>>>,
+    /// How often it has changed.
+    version: AtomicU64,
+}
+
+impl<T> Default for Changing<T> {
+    fn default() -> Self {
+        Self { value: Mutex::default(), version: AtomicU64::default() }
+    }
+}
+
+impl<T> Changing<T> {
+    fn set(&self, value: Arc<T>) -> u64 {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        self.version.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// How often it has changed, and what it is now, if that is more than `seen`.
+    fn since(&self, seen: u64) -> Option<(u64, Option<Arc<T>>)> {
+        let version = self.version.load(Ordering::Acquire);
+        let value = || self.value.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (version != seen).then(|| (version, value()))
+    }
 }
 
 impl Control {
@@ -129,23 +158,21 @@ impl Control {
     pub(crate) fn new(shards: u16) -> io::Result<Arc<Self>> {
         let wakes = (0..shards).map(|_| Wake::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let (stopping, restored) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let (acl, acl_version) = (Mutex::new(None), AtomicU64::new(0));
-        Ok(Arc::new(Self { stopping, restored, acl, acl_version, wakes }))
+        let (acl, bans) = (Changing::default(), Changing::default());
+        Ok(Arc::new(Self { stopping, restored, acl, bans, wakes }))
     }
 
     /// Has all shards go by these access rules from now on. Returns how often they have changed.
     pub(crate) fn set_acl(&self, acl: Arc<Acl>) -> u64 {
-        *self.acl.lock().unwrap_or_else(PoisonError::into_inner) = Some(acl);
-        let version = self.acl_version.fetch_add(1, Ordering::AcqRel) + 1;
+        let version = self.acl.set(acl);
         self.wake_all();
         version
     }
 
-    /// How often they have changed, and the last ones, if that is more than `seen`.
-    fn acl_since(&self, seen: u64) -> Option<(u64, Option<Arc<Acl>>)> {
-        let version = self.acl_version.load(Ordering::Acquire);
-        let acl = || self.acl.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        (version != seen).then(|| (version, acl()))
+    /// The same with bans.
+    pub(crate) fn set_bans(&self, bans: Arc<Bans>) {
+        self.bans.set(bans);
+        self.wake_all();
     }
 
     /// Starts the shutdown of all shards.
@@ -230,13 +257,14 @@ struct Shard {
     storage: Option<Storage>,
     connections: Connections,
     listeners: Vec<Listener>,
+    /// Where connections are taken from first.
+    first_listener: usize,
     wake: Arc<Wake>,
     lanes: Vec<LaneOut>,
     lanes_in: Vec<LaneIn>,
     /// Lanes in that may still bring something before the shard may close its connections.
     lanes_to_flush: Vec<ShardId>,
-    count: Arc<ConnectionCount>,
-    handshakes: Arc<ConnectionCount>,
+    gate: Arc<Gate>,
     seam: Seam,
     control: Arc<Control>,
     auth: Arc<AuthPool>,
@@ -247,6 +275,8 @@ struct Shard {
     stage: Stage,
     /// How often the access rules had changed that are in force here.
     acl_version: u64,
+    /// The same of bans.
+    bans_version: u64,
     /// When the ring's timer fires, if it runs.
     timer: Option<Time>,
     /// When to try again after accept ran out of a resource.
@@ -270,24 +300,28 @@ struct Listener {
     socket: OwnedFd,
     /// What is spoken there.
     rules: Arc<listener::Listener>,
-    /// An accept is in the kernel.
-    accepting: bool,
+    /// The ring looks whether somebody waits.
+    is_watched: bool,
+    /// Somebody may wait.
+    is_ready: bool,
 }
 
 impl Shard {
     fn new(setup: ShardSetup) -> io::Result<Self> {
         let own = setup.broker.shard;
         let LaneEnds { outgoing, incoming } = setup.lanes;
-        let listener = |(socket, rules)| Listener { socket, rules, accepting: false };
+        let listener =
+            |(socket, rules)| Listener { socket, rules, is_watched: false, is_ready: false };
         let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
         let now = setup.clock.now();
-        let (broker, storage) = match setup.storage {
+        let (mut broker, storage) = match setup.storage {
             Some(ShardStorage { log, recovered, disk, time_origin }) => (
                 Broker::restore(setup.broker, log, recovered, time_origin, now),
                 Some(Storage::start(disk)?),
             ),
             None => (Broker::new(setup.broker), None),
         };
+        broker.count_users_with(setup.gate.users());
         let wake = setup.control.wake(own);
         let mut ring = Ring::new()?;
         ring.watch(wake.as_raw_fd());
@@ -298,12 +332,12 @@ impl Shard {
             storage,
             connections: Connections::default(),
             listeners: setup.listeners.into_iter().map(listener).collect(),
+            first_listener: 0,
             wake,
             lanes: outgoing,
             lanes_to_flush: incoming.iter().map(|lane| lane.from).collect(),
             lanes_in: incoming,
-            count: setup.connections,
-            handshakes: setup.handshakes,
+            gate: setup.gate,
             seam: Seam::default(),
             control: setup.control,
             auth: setup.auth,
@@ -312,6 +346,7 @@ impl Shard {
             now,
             stage: Stage::Restoring { is_known: false },
             acl_version: 0,
+            bans_version: 0,
             timer: None,
             accept_again: None,
             to_receive: Vec::new(),
@@ -323,22 +358,6 @@ impl Shard {
             accept_failed: RateLimit::default(),
             trace_log,
         })
-    }
-
-    /// The sockets have been listening since they were bound: from here on, clients are served.
-    fn serve(&mut self) {
-        self.broker.start(self.now);
-        self.accept_on_all();
-        (self.report)(Milestone::Accepting);
-    }
-
-    fn accept_on_all(&mut self) {
-        for (number, listener) in self.listeners.iter_mut().enumerate() {
-            if !listener.accepting {
-                listener.accepting = true;
-                self.ring.accept(number as u32, listener.socket.as_raw_fd());
-            }
-        }
     }
 }
 

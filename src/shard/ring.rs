@@ -6,11 +6,7 @@
 //! enters the kernel (DEFER_TASKRUN).
 
 use std::{
-    collections::VecDeque,
-    io, mem,
-    mem::ManuallyDrop,
-    num::NonZeroU32,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    collections::VecDeque, io, mem, mem::ManuallyDrop, num::NonZeroU32, os::fd::RawFd,
     time::Duration,
 };
 
@@ -21,8 +17,8 @@ use crate::base::ConnId;
 
 /// What one completion means.
 pub enum Event {
-    /// A listener accepted, or failed to. Without `more` it must be armed again.
-    Accepted { listener: u32, socket: io::Result<OwnedFd>, more: bool },
+    /// Somebody waits at a listener, or the poll was cancelled. It has ended either way.
+    Ready { listener: u32 },
     /// A receive produced something. Without `more` it has ended and may be armed again.
     Received { conn: ConnId, what: Received, more: bool },
     /// A send has ended: all of the buffer was sent, or the socket failed. The buffer comes back.
@@ -110,15 +106,15 @@ impl Ring {
         self.push(entry.build().user_data(Operation::Watch.tag(0, 0)));
     }
 
-    /// Accepts connections until an [`Event::Accepted`] without `more`.
-    pub(super) fn accept(&mut self, listener: u32, socket: RawFd) {
-        let entry = opcode::AcceptMulti::new(types::Fd(socket)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(Operation::Accept.tag(listener, 0)));
+    /// Waits until somebody waits at a listener.
+    pub(super) fn poll(&mut self, listener: u32, socket: RawFd) {
+        let entry = opcode::PollAdd::new(types::Fd(socket), libc::POLLIN as u32).build();
+        self.push(entry.user_data(Operation::Poll.tag(listener, 0)));
     }
 
-    /// Ends the accepting; its last event comes without `more`.
-    pub(super) fn cancel_accept(&mut self, listener: u32) {
-        self.cancel(Operation::Accept.tag(listener, 0));
+    /// Ends that; its event comes.
+    pub(super) fn cancel_poll(&mut self, listener: u32) {
+        self.cancel(Operation::Poll.tag(listener, 0));
     }
 
     /// Receives until an [`Event::Received`] without `more`.
@@ -257,12 +253,7 @@ impl Ring {
         let more = cqueue::more(entry.flags());
         let result = check(entry.result());
         Some(match Operation::of_tag(tag)? {
-            Operation::Accept => Event::Accepted {
-                listener: conn.slot,
-                // SAFETY: a successful accept hands over a new descriptor that nobody else owns.
-                socket: result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-                more,
-            },
+            Operation::Poll => Event::Ready { listener: conn.slot },
             Operation::Receive => {
                 Event::Received { conn, what: self.received(result, entry.flags()), more }
             }
@@ -399,7 +390,7 @@ impl Drop for Ring {
 /// then the slot (or the number of the listener or of the send).
 #[derive(Clone, Copy)]
 enum Operation {
-    Accept = 1,
+    Poll = 1,
     Receive = 2,
     Send = 3,
     Timer = 4,
@@ -417,7 +408,7 @@ impl Operation {
 
     fn of_tag(tag: u64) -> Option<Self> {
         match tag >> 60 {
-            1 => Some(Self::Accept),
+            1 => Some(Self::Poll),
             2 => Some(Self::Receive),
             3 => Some(Self::Send),
             4 => Some(Self::Timer),

@@ -26,6 +26,7 @@ pub(crate) fn listen(address: SocketAddr, shards: usize) -> io::Result<Sockets> 
     for _ in 0..shards {
         let socket = bind(address, true)?;
         socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
         address = socket.local_addr()?.as_socket().unwrap_or(address);
         sockets.push(socket.into());
     }
@@ -67,6 +68,7 @@ pub(crate) fn listen_unix(path: &Path, mode: u32) -> io::Result<(OwnedFd, Socket
     // Nobody can connect before it listens.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok((socket.into(), SocketFile(path.to_owned())))
 }
 

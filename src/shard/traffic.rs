@@ -3,85 +3,26 @@
 //! The one place that moves a connection from phase to phase. Each input to the broker is followed by
 //! carrying out its effects, so the broker and the table never disagree about who is there.
 
-use std::{io, net::Shutdown, os::fd::OwnedFd};
+use std::{io, net::Shutdown};
 
 use socket2::SockRef;
-use tracing::{debug, warn};
 
 use super::{
     Shard,
-    connections::{Connection, Move, Phase, Socket, ends},
+    connections::{Connection, Move, Phase, Socket},
     ring::{Event, Received},
 };
-use crate::{
-    base::{ConnId, Peer},
-    broker::{Effect, Origin},
-    listener::Transport,
-};
+use crate::{base::ConnId, broker::Effect, listener::Transport};
 
 impl Shard {
     /// Takes in one completion.
     pub(super) fn handle(&mut self, event: Event) {
         match event {
-            Event::Accepted { listener, socket, more } => self.accepted(listener, socket, more),
+            Event::Ready { listener } => self.listener_is_ready(listener),
             Event::Received { conn, what, more } => self.received(conn, what, more),
             Event::Sent { conn, result, buffer } => self.sent(conn, result, buffer),
             Event::TimerFired => self.timer = None,
         }
-    }
-
-    fn accepted(&mut self, listener: u32, socket: io::Result<OwnedFd>, more: bool) {
-        if !more && let Some(listener) = self.listeners.get_mut(listener as usize) {
-            listener.accepting = false;
-        }
-        match socket {
-            Ok(socket) => self.admit(socket.into(), listener),
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                // Mostly descriptors or memory: trying at once would spin.
-                self.accept_again = Some(self.now.plus_millis(ACCEPT_PAUSE_MILLIS));
-                if let Some(suppressed) = self.accept_failed.admit(self.now) {
-                    warn!(%error, suppressed, "cannot accept connections, trying again shortly");
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, socket: socket2::Socket, listener: u32) {
-        let Some(listener) = self.listeners.get(listener as usize).filter(|_| self.is_running())
-        else {
-            return;
-        };
-        let listener = listener.rules.clone();
-        let Some(permit) = self.count.admit() else {
-            if let Some(suppressed) = self.refused.admit(self.now) {
-                warn!(suppressed, "connection refused: connections_max is reached");
-            }
-            return;
-        };
-        let mut handshake = None;
-        if listener.tls.is_some() {
-            handshake = self.handshakes.admit();
-            if handshake.is_none() {
-                if let Some(suppressed) = self.refused.admit(self.now) {
-                    warn!(suppressed, "connection refused: too many TLS handshakes are under way");
-                }
-                return;
-            }
-        }
-        // Either fails only if the peer has gone already.
-        let Ok((peer, is_local)) = ends(&socket) else { return };
-        if peer != Peer::Unix && socket.set_tcp_nodelay(true).is_err() {
-            return;
-        }
-        debug!(%peer, "New connection");
-        let (listener_id, is_relaxed) = (listener.id, listener.is_relaxed);
-        let origin = Origin { listener: listener_id, is_relaxed, ..Origin::new(peer, is_local) };
-        let socket = Socket { fd: socket.into(), permit, is_unix: peer == Peer::Unix };
-        let connection = Connection::new(socket, Transport::new(&listener, peer));
-        let conn = self.connections.insert(Connection { handshake, ..connection });
-        self.broker.open(self.now, conn, origin);
-        self.to_receive.push(conn);
     }
 
     /// Takes over a socket that was moved here, with what was read from it.
@@ -156,7 +97,8 @@ impl Shard {
         self.drain(conn, last);
     }
 
-    fn lost(&mut self, conn: ConnId, error: io::Error) {
+    /// Ends a connection that means nothing any more.
+    pub(super) fn lost(&mut self, conn: ConnId, error: io::Error) {
         self.broker.disconnected(self.now, conn, Some(error));
         self.close_now(conn);
     }
@@ -314,32 +256,6 @@ impl Shard {
         }
     }
 }
-
-/// Whether an accept failed because of the connection it would have returned (see accept(2)), or
-/// because we cancelled it; the next one can be tried at once.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::ECANCELED
-                | libc::ECONNABORTED
-                | libc::EAGAIN
-                | libc::EINTR
-                | libc::EPROTO
-                | libc::EPERM
-                | libc::EHOSTDOWN
-                | libc::EHOSTUNREACH
-                | libc::ENETDOWN
-                | libc::ENETUNREACH
-                | libc::ENONET
-                | libc::ENOPROTOOPT
-                | libc::EOPNOTSUPP
-        )
-    )
-}
-
-/// Pause after accept ran out of descriptors or memory.
-const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
 /// Time for a peer to take the bytes of a connection that closes.
 const DRAIN_MILLIS_MAX: u64 = 5_000;

@@ -42,8 +42,9 @@ impl Shard {
 
     fn turn(&mut self) -> io::Result<()> {
         self.read_clock();
-        self.take_acl();
+        self.take_rules();
         let completions = self.take_completions()?;
+        self.accept();
         self.take_handshakes();
         self.take_lanes();
         self.take_answers();
@@ -72,12 +73,16 @@ impl Shard {
         self.submit_and_sleep(completions)
     }
 
-    /// Goes by other access rules, if the server has some.
-    fn take_acl(&mut self) {
-        if let Some((version, acl)) = self.control.acl_since(self.acl_version) {
+    /// Goes by other access rules and bans, if the server has some.
+    fn take_rules(&mut self) {
+        if let Some((version, acl)) = self.control.acl.since(self.acl_version) {
             self.acl_version = version;
             self.broker.set_acl(self.now, acl);
             (self.report)(Milestone::AclInForce(version));
+        }
+        if let Some((version, Some(bans))) = self.control.bans.since(self.bans_version) {
+            self.bans_version = version;
+            self.broker.set_bans(self.now, bans);
         }
     }
 
@@ -111,6 +116,7 @@ impl Shard {
         }
         self.wake.falls_asleep();
         let has_news = self.seam.has_work()
+            || self.can_accept()
             || self.lanes_in.iter().any(|lane| !lane.is_empty())
             || self.lanes.iter().any(|lane| lane.can_send(&self.broker))
             || self.next_stage().is_some();
@@ -189,8 +195,8 @@ impl Shard {
 
     fn stop_input(&mut self) {
         for (number, listener) in self.listeners.iter().enumerate() {
-            if listener.accepting {
-                self.ring.cancel_accept(number as u32);
+            if listener.is_watched {
+                self.ring.cancel_poll(number as u32);
             }
         }
         for conn in self.connections.ids() {
@@ -203,7 +209,7 @@ impl Shard {
     fn is_quiet(&self) -> bool {
         !self.connections.any_reading()
             && !self.broker.holds_input()
-            && self.listeners.iter().all(|socket| !socket.accepting)
+            && self.listeners.iter().all(|socket| !socket.is_watched)
     }
 
     fn is_flushed(&self) -> bool {
@@ -217,15 +223,6 @@ impl Shard {
     /// Whether clients are still served.
     pub(super) fn is_running(&self) -> bool {
         matches!(self.stage, Stage::Running)
-    }
-
-    fn start_accepts(&mut self) {
-        if self.accept_again.is_some_and(|again| self.now >= again) {
-            self.accept_again = None;
-        }
-        if self.is_running() && self.accept_again.is_none() {
-            self.accept_on_all();
-        }
     }
 
     /// Closes connections whose peers do not take their last bytes, or do not close.

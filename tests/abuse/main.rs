@@ -5,7 +5,9 @@
 mod common;
 
 mod floods;
+mod herds;
 mod malformed;
+mod one_address;
 mod resources;
 mod strings;
 

@@ -2,8 +2,10 @@
 //! byte by byte. It answers nothing by itself.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::notation::{pattern, wire};
 use super::wire::{difference, fields, hex, read_variable_byte_integer};
@@ -38,6 +40,16 @@ impl RawClient {
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the broker accepts");
         Self::over(stream)
+    }
+
+    /// The same from another address of this machine, all of 127.0.0.0/8 being one.
+    #[track_caller]
+    pub(crate) fn connect_from(address: [u8; 4], port: u16) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((address, 0)).into()).expect("an address of this machine");
+        let broker = SocketAddr::from(([127, 0, 0, 1], port));
+        socket.connect(&broker.into()).expect("the broker accepts");
+        Self::over(socket.into())
     }
 
     /// The same over a connection that is there.
@@ -264,6 +276,11 @@ impl RawClient {
     pub(crate) fn ping(&mut self) {
         self.send("c0 00");
         self.expect("d0 00");
+    }
+
+    /// Ends the connection with a reset, as a machine does that knows nothing of it.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an open socket");
     }
 
     /// Closes the sending half; the broker sees the end of the stream.

@@ -19,6 +19,19 @@ pub(crate) use scram::ClientKeys;
 pub(crate) use users::{password_file, set_password};
 pub(crate) use wire::{fields, hex};
 
+/// What the broker comes to do soon, asked for again and again.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(8);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "{what}: not within eight seconds");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// Runs the check for every case of a table and fails at the end, so that one run shows them all.
 #[track_caller]
 pub(crate) fn each<T: std::fmt::Debug>(cases: impl IntoIterator<Item = T>, check: impl Fn(&T)) {

@@ -7,6 +7,7 @@ mod common;
 #[path = "../interop/packages.rs"]
 mod packages;
 
+mod admission;
 mod browser;
 mod files;
 mod proxy;

@@ -294,6 +294,7 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         retained_bytes_max: 1 << 30,
         delayed_messages_max: 1 << 20,
         delayed_bytes_max: 1 << 30,
+        ..Limits::default()
     };
     Policy { limits, shared: strategies(random.clone()), ..Policy::default() }
 }

@@ -136,7 +136,7 @@ impl Thread {
                     self.to_publish.push(place);
                 }
             }
-            Event::TimerFired | Event::Accepted { .. } => {
+            Event::TimerFired | Event::Ready { .. } => {
                 debug_assert!(false, "no timer runs and nothing listens here");
             }
         }
