@@ -18,6 +18,7 @@ mod client;
 mod clock;
 mod compare;
 mod disk;
+mod homes;
 mod load;
 mod machine;
 mod measure;

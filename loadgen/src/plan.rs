@@ -8,7 +8,10 @@ use std::{collections::HashMap, ops::Range};
 
 use ringmq::topic::{TopicFilter, TopicName};
 
-use crate::scenario::{Attendance, Pace, Scenario, Variables};
+use crate::{
+    homes::Homes,
+    scenario::{Attendance, Pace, Scenario, Variables},
+};
 
 /// A scenario with names: the clients, their topics and filters, and who gets what.
 pub(crate) struct Plan {
@@ -37,6 +40,8 @@ pub(crate) struct Naming {
     pub(crate) first: u64,
     /// Whether client identifiers say which kind of client it is; `conn`, `pub` and `sub` have only one.
     pub(crate) kinds: bool,
+    /// On which shards of ringmq the clients are to live, if they are chosen by that.
+    pub(crate) homes: Option<Homes>,
 }
 
 /// One client of the plan.
@@ -213,7 +218,13 @@ impl Plan {
         };
         let (prefix, number) = (&self.naming.prefix, u64::from(number) + self.naming.first);
         let kind = if self.naming.kinds { kind } else { "" };
-        format!("{prefix}{kind}{number}")
+        let name = format!("{prefix}{kind}{number}");
+        let Some(homes) = &self.naming.homes else { return name };
+        let home = match role {
+            Role::Publisher(number) | Role::Idle(number) => homes.of_publisher(number),
+            Role::Subscriber(number) => homes.of_subscriber(number, self.publishers),
+        };
+        homes.name(&name, home)
     }
 
     fn fill(&self, template: &crate::scenario::Template, role: Role) -> (String, Option<usize>) {
@@ -373,6 +384,7 @@ mod tests {
             user_name: String::new(),
             first: 0,
             kinds: true,
+            homes: None,
         }
     }
 

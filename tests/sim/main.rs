@@ -16,7 +16,7 @@
 //! How it fits together: `plan` and `profile` draw what a simulation is about;
 //! `features` says which extensions it has; `sim` picks one event after another; `world`, `shell` and `link` are the machine
 //! around the brokers, `disk` and `power` what its logs are on; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
-//! are the clients; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
+//! are the clients; `directed` and `spread` are scenes of their own, without them; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
 //! `complete` what must become of messages, `recovery` what must be left when the power has failed, `reshard` when there is another number of shards then; `script` and `shrink` make a failure small.
 //!
 //! The rules, by the numbers in the reports:
@@ -86,6 +86,7 @@ mod script;
 mod shell;
 mod shrink;
 mod sim;
+mod spread;
 mod subscriptions;
 mod trace;
 mod trouble;

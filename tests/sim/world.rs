@@ -53,6 +53,9 @@ pub(crate) struct Stats {
     pub(crate) resumes: u64,
     pub(crate) cuts: u64,
     pub(crate) batch_messages_max: usize,
+    /// Messages between brokers, and the batches that they went in.
+    pub(crate) lane_messages: u64,
+    pub(crate) lane_batches: u64,
     /// Leaps of the clock.
     pub(crate) jumps: u64,
     pub(crate) wills: u64,
@@ -108,6 +111,8 @@ impl Stats {
         self.resumes += other.resumes;
         self.cuts += other.cuts;
         self.batch_messages_max = self.batch_messages_max.max(other.batch_messages_max);
+        self.lane_messages += other.lane_messages;
+        self.lane_batches += other.lane_batches;
         self.jumps += other.jumps;
         self.wills += other.wills;
         self.sessions_expired += other.sessions_expired;
@@ -565,6 +570,8 @@ impl World {
         let batch = self.touch(from).take_mesh(now, to);
         self.trace.note(|| format!("{now:?} lane {from}>{to} takes {} messages", batch.len()));
         self.stats.batch_messages_max = self.stats.batch_messages_max.max(batch.len());
+        self.stats.lane_messages += batch.len() as u64;
+        self.stats.lane_batches += 1;
         self.lane(from, to).queue.push_back(Item::Batch(batch));
     }
 

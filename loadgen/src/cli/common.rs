@@ -8,6 +8,7 @@ use ringmq::{base::QoS, codec::Version};
 
 use super::team::TeamArgs;
 use crate::{
+    homes::Homes,
     measure::Target,
     scenario::{Persistent, RATE_MAX, RATE_MIN, SECS_MAX},
     transport::TlsOptions,
@@ -93,6 +94,12 @@ pub(super) struct IdentityArgs {
     /// Number of the first client of each kind
     #[arg(short = 'n', long, value_name = "N", default_value_t = 0)]
     startnumber: u32,
+
+    /// On ringmq: has each subscriber live on the shard of its publisher (near), or on another one (apart)
+    ///
+    /// The broker's seed is in the file `meta` of its data directory. Clients are then named so that they live there.
+    #[arg(long, value_name = "SEED/SHARDS/near|apart", value_parser = Homes::parse)]
+    homes: Option<Homes>,
 }
 
 /// Where the generator runs, and what it watches.
@@ -146,6 +153,7 @@ impl IdentityArgs {
             password: self.password,
             prefix: self.prefix,
             first: self.startnumber.into(),
+            homes: self.homes,
             clean_start: None,
             session_expiry_secs: None,
             inflight_max: None,

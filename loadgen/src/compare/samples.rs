@@ -31,6 +31,7 @@ pub(crate) fn target(name: &str) -> Target {
         password: None,
         prefix: None,
         first: 0,
+        homes: None,
         clean_start: None,
         session_expiry_secs: None,
         inflight_max: None,

@@ -29,6 +29,7 @@ pub(crate) use self::{
 use crate::{
     client::Setup,
     clock::Clock,
+    homes::Homes,
     load::{
         self, ConnectError, Interval, Leader, LoadSetup, Membership, Note, Route, Run, RunError,
         Share, TeamError, TeamOptions, Terms,
@@ -57,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) prefix: Option<String>,
     /// Number of the first client of each kind.
     pub(crate) first: u64,
+    /// On which shards of ringmq the clients are to live.
+    pub(crate) homes: Option<Homes>,
     /// Clean Start, if it is not for the scenario to say.
     pub(crate) clean_start: Option<bool>,
     pub(crate) session_expiry_secs: Option<u32>,
@@ -285,6 +288,7 @@ fn naming(scenario: &Scenario, target: &Target, run_id: &str) -> Naming {
         user_name: target.user_name.clone().unwrap_or_default(),
         first: target.first,
         kinds: scenario.checked,
+        homes: target.homes,
     }
 }
 
@@ -308,6 +312,7 @@ fn terms(scenario: &Scenario, target: &Target) -> Terms {
         ("keep_alive_secs", scenario.keep_alive_secs.to_string()),
         ("prefix", target.prefix.clone().unwrap_or_default()),
         ("startnumber", target.first.to_string()),
+        ("homes", format!("{:?}", target.homes)),
         ("username", target.user_name.clone().unwrap_or_default()),
         ("clean_start", format!("{:?}", target.clean_start)),
         ("session_expiry_secs", format!("{:?}", target.session_expiry_secs)),
