@@ -17,6 +17,7 @@ pub mod data_dir;
 pub mod certificates;
 pub mod server;
 pub mod logging;
+pub mod memory_there_is;
 pub mod preflight;
 pub mod privileges;
 pub mod passwd;

@@ -136,6 +136,7 @@ fn announce(config: &Config) {
         inflight_max = limits.inflight_max,
         queue_messages_max = limits.queue_messages_max,
         queue_bytes_max = limits.queue_bytes_max,
+        memory_bytes_max = limits.memory_bytes_max,
         "ringmq starts"
     );
     if config.ephemeral {

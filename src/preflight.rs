@@ -10,10 +10,10 @@ use std::{fmt, fs, io};
 use io_uring::{IoUring, opcode};
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::{base::limits::MEMORY_BYTES_MIN, config::Config, memory_there_is};
 
 /// Checks kernel, io_uring, locked memory and descriptors; lowers
-/// `limits.connections_max` to what the descriptor limit allows.
+/// `limits.connections_max` to what the descriptor limit allows, and finds `limits.memory_bytes_max` if nothing says it.
 ///
 /// # Errors
 /// Every check that failed, with what to change.
@@ -52,6 +52,9 @@ pub fn run(config: &mut Config) -> Result<Vec<Warning>, Failures> {
     if !failures.is_empty() {
         return Err(Failures(failures));
     }
+    let memory = &mut config.policy.limits.memory_bytes_max;
+    // What the allocator keeps for later, stacks and the program itself need some as well.
+    *memory = memory.or_else(|| Some((memory_there_is::bytes()? / 4 * 3).max(MEMORY_BYTES_MIN)));
     widen_descriptor_table(
         descriptor_reserve(shards) + u64::from(config.policy.limits.connections_max),
     );

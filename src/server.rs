@@ -35,8 +35,8 @@ use crate::{
     listener::{Listener, TlsFault},
     privileges,
     shard::{
-        self, AuthPool, Clock, Control, DiskSetup, Gate, LaneEnds, Milestone, ShardSetup,
-        ShardStorage, SocketFile, Sockets, sys,
+        self, AuthPool, Clock, Control, DiskSetup, Gate, LaneEnds, MemoryBudget, Milestone,
+        ShardSetup, ShardStorage, SocketFile, Sockets, sys,
     },
     storage::{LogSetup, RecoveredShard},
 };
@@ -311,6 +311,8 @@ impl Server {
         let lanes = self.control.lanes().into_iter();
         let stopwatch = Instant::now;
         let trace = config.trace_sample.map(|every| TraceSetup { every, stopwatch });
+        let budget = |bytes_max| MemoryBudget::new(bytes_max, shards);
+        let memory = config.policy.limits.memory_bytes_max.map(budget);
         let auth = AuthPool::new((0..shards).map(|shard| self.control.wake(ShardId(shard))));
         let setup = |(number, lanes): (usize, LaneEnds)| {
             let shard = ShardId(number as u16);
@@ -323,6 +325,7 @@ impl Server {
                 clock: start.clock,
                 gate: gate.clone(),
                 control: self.control.clone(),
+                memory: memory.clone(),
                 auth: auth.clone(),
                 storage: logs.next().and_then(|log| self.storage(shard, log, start.origin)),
                 report: Box::new(move |reached| drop(events.send(Event::Reached(reached)))),

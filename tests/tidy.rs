@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Modules in layer order. A module imports from those before it and from itself.
-const LAYERS: [&str; 24] = [
+const LAYERS: [&str; 25] = [
     "base",
     "topic",
     "config",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 24] = [
     "privileges",
     "server",
     "logging",
+    "memory_there_is",
     "preflight",
     "passwd",
     "explain",
@@ -37,13 +38,14 @@ const LAYERS: [&str; 24] = [
 ];
 
 /// Where glommio, sockets and the clock may appear: the shell.
-const SHELL: [&str; 12] = [
+const SHELL: [&str; 13] = [
     "shard",
     "data_dir",
     "certificates",
     "privileges",
     "server",
     "logging",
+    "memory_there_is",
     "preflight",
     "passwd",
     "import",

@@ -138,16 +138,47 @@ const _: () = assert!(CONNECT_BYTES_MAX < REMAINING_LENGTH_MAX);
 /// deliveries and retained messages stay where they are until some are sent.
 pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 
-/// Bytes waiting to be sent to one connection above which QoS 0 deliveries to
-/// it are dropped (counted and logged); `queue_bytes_max` can lower it. One
-/// message may pass it.
+/// Default of `output_bytes_max`: bytes waiting to be sent to one connection above which QoS 0 deliveries to
+/// it are dropped (counted and logged), or it is closed; `queue_bytes_max` can lower it. One message may pass it.
 pub const OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of one send operation; the rest follows as the next. A connection that does not take as much within
+/// `output_stalled_secs_max` is closed.
+pub const SEND_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of acknowledgements and replies waiting to be sent to one connection
 /// above which nothing more is read from it: it must read before it asks again.
 pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = assert!((OUTPUT_BYTES_HIGH as u64) < OUTPUT_BYTES_MAX);
+
+/// Percent of `memory_bytes_max` from which connections that publish are not read from.
+pub const MEMORY_PERCENT_PUBLISHERS: u64 = 80;
+/// Percent from which new clients are refused (0x97) as well.
+pub const MEMORY_PERCENT_CLIENTS: u64 = 90;
+/// Percent from which those for which most waits are disconnected (0x97) and subscriptions refused (0x97) as well.
+pub const MEMORY_PERCENT_SLOWEST: u64 = 95;
+/// Time for which publishers wait without any memory becoming free. Then the slowest are disconnected as well; after
+/// the same time again what is published is refused (0x97), so that nobody waits for ever.
+pub const MEMORY_STALL_SECS: u64 = 5;
+/// Time for which a step has to be over before the log says so.
+pub const MEMORY_CALM_SECS: u64 = 5;
+/// Time between two looks at how much memory is used, while there are turns or it is not normal.
+pub const MEMORY_LOOK_MILLIS: u64 = 100;
+/// The same while less than half of it is.
+pub const MEMORY_LOOK_MILLIS_FAR: u64 = 1_000;
+/// Time between two disconnections of the slowest, for the memory of the former to become free.
+pub const MEMORY_DISCONNECT_MILLIS: u64 = 1_200;
+/// Connections of a shard that are disconnected at once for their memory, and bytes that wait for the least of them.
+pub const MEMORY_DISCONNECTS: usize = 64;
+/// See [`MEMORY_DISCONNECTS`].
+pub const MEMORY_DISCONNECT_BYTES_MIN: usize = 64 * 1024;
+/// Bytes read from a connection that do not count for that.
+pub const MEMORY_INPUT_BYTES_FREE: usize = 1024 * 1024;
+/// Connections that are read from again in one call of `Broker::advance` when publishers go on.
+pub const MEMORY_RESUMES_PER_TURN: usize = 64;
+/// Least that `memory_bytes_max` can be: what a broker of a few shards uses before anybody connects, several times.
+pub const MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
 /// Messages and bytes waiting for one client that are held in memory, if the log has them: of further
 /// ones, and of all while the client is away, only the place in the log is kept. One message may pass it.

@@ -4,6 +4,7 @@
 
 mod ids;
 pub mod limits;
+mod memory;
 mod pace;
 mod peer;
 mod placement;
@@ -12,6 +13,7 @@ mod text;
 mod time;
 
 pub use ids::{ClientId, ConnId, ListenerId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
+pub use memory::{MemoryGauge, MemoryLevel, MemoryNews};
 pub use pace::{Pace, Spent};
 pub use peer::{Peer, source};
 pub use placement::home_of;

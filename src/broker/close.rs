@@ -39,6 +39,8 @@ pub(super) enum Cause {
     ConnectTimeout,
     /// Nothing came for 1.5 times the keep-alive.
     KeepAlive,
+    /// It does not take what waits for it.
+    TooSlow(&'static str),
     /// A reply is larger than the client's Maximum Packet Size.
     ReplyTooLarge,
     /// Already CONNACK is: there is no connection yet for a DISCONNECT to end (MQTT-3.14.0-1).
@@ -60,6 +62,7 @@ impl Cause {
             Self::Faulty(error) => Some(error.reason()),
             Self::MalformedFilter(_) => Some(ReasonCode::MalformedPacket),
             Self::Refused(reason, _) => Some(*reason),
+            Self::TooSlow(_) => Some(ReasonCode::QuotaExceeded),
             Self::NotAuthenticated(_) => Some(ReasonCode::NotAuthorized),
             Self::ReplyTooLarge => Some(ReasonCode::PacketTooLarge),
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
@@ -82,7 +85,7 @@ impl Cause {
         match self {
             Self::Faulty(error) => Some(error.to_string()),
             Self::MalformedFilter(error) => Some(error.to_string()),
-            Self::Refused(_, why) => Some((*why).to_owned()),
+            Self::Refused(_, why) | Self::TooSlow(why) => Some((*why).to_owned()),
             // Nor may it be learned what was wrong with credentials.
             Self::ConnectRefused(
                 ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword,
@@ -102,6 +105,7 @@ impl Cause {
             Self::Faulty(error) => error.to_string(),
             Self::MalformedFilter(error) => error.to_string(),
             Self::Refused(reason, why) => format!("{why}: {reason}"),
+            Self::TooSlow(why) => format!("too slow: {why}"),
             Self::NotAuthenticated(why) => why.clone(),
             Self::ConnectRefused(reason, why) => format!("{why}: {reason}"),
             Self::NotConnect => {
@@ -128,6 +132,10 @@ impl Broker {
     pub(super) fn close(&mut self, conn: ConnId, cause: Cause) -> Flow {
         let Some(mut connection) = self.forget(conn) else { return Flow::Gone };
         self.log_end(&connection, &cause);
+        if let Cause::TooSlow(_) = cause {
+            // It is not read anyway, begins with a whole packet, and its memory is what this is about.
+            connection.output = Vec::new();
+        }
         if connection.is_held {
             // What CONNACK promises may not hold yet, and nothing comes before that (MQTT-3.14.0-1).
             connection.output.clear();
@@ -214,6 +222,7 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         connection.timer_at = None;
         if connection.paused.is_ours() {
+            // So its silence says nothing.
             connection.last_packet_at = self.now;
         }
         let goes_on = self.end_publish_pause(conn);
@@ -398,7 +407,8 @@ impl Broker {
         let reason = cause.explain();
         match (session, cause) {
             (Some(session), _) => {
-                tracing::info!(client = %session.client, %peer, reason, "client disconnected");
+                let dropped = (session.drops > 0).then_some(session.drops);
+                tracing::info!(client = %session.client, %peer, reason, dropped, "client disconnected");
             }
             // Port scanners and health checks: not worth a line each by default.
             (None, Cause::NetworkLost(_)) => {

@@ -83,6 +83,10 @@ impl Broker {
         if let Err((reason, why)) = self.admit_names(&client.0, &connect) {
             return self.refuse(conn, reason, why);
         }
+        if self.turns_away(&client.0) {
+            let why = "the server is short of memory (memory_bytes_max)";
+            return self.refuse(conn, ReasonCode::QuotaExceeded, why);
+        }
         if self.redirects(RedirectWhen::Always) {
             let why = "clients are sent to server_reference";
             return self.refuse(conn, ReasonCode::ServerMoved, why);

@@ -110,6 +110,8 @@ const _: () = assert!(size_of::<Connection>() <= 224);
 pub(super) struct Pause {
     /// A lane to another shard is full.
     pub(super) lanes: bool,
+    /// It has something to publish, and memory is short.
+    pub(super) memory: bool,
     /// The client does not read its replies.
     pub(super) replies: bool,
     /// Another shard decides about an exclusive subscription that it asked for.
@@ -131,7 +133,12 @@ impl Pause {
 
     /// Whether it is for a reason that is ours, so that the client's silence says nothing.
     pub(super) const fn is_ours(self) -> bool {
-        self.lanes || self.claims || self.refill || self.farewell || self.rate
+        self.lanes
+            || self.memory
+            || self.claims
+            || self.refill
+            || self.farewell
+            || self.rate
     }
 }
 

@@ -36,13 +36,15 @@ pub enum DropReason {
     RequestUnregistered,
     /// A request for retained messages with a payload.
     RequestPayload,
+    /// Published while the memory of the process is full.
+    Memory,
     /// The log has no room for it, the disk refuses it, or does not give it back.
     Storage,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::QueueMessages,
         Self::QueueBytes,
         Self::SlowConsumer,
@@ -57,6 +59,7 @@ impl DropReason {
         Self::DelayedFull,
         Self::RequestUnregistered,
         Self::RequestPayload,
+        Self::Memory,
         Self::Storage,
     ];
 
@@ -77,6 +80,7 @@ impl DropReason {
             Self::DelayedFull => "delayed_max",
             Self::RequestUnregistered => "request_unregistered",
             Self::RequestPayload => "request_payload",
+            Self::Memory => "memory",
             Self::Storage => "storage",
         }
     }

@@ -99,6 +99,9 @@ impl Broker {
             Fate::Offline => return Outcome::Offline,
             Fate::Dropped(reason) => {
                 self.count_session_drop(key, reason, grant.qos);
+                if reason == DropReason::SlowConsumer {
+                    self.note_slow(key);
+                }
                 return Outcome::Dropped;
             }
             Fate::Sent | Fate::Queued => {}
@@ -166,9 +169,13 @@ impl Broker {
             }
             Some(connection) if session.outbox.qos0_may_pass() => {
                 let backlog = connection.backlog();
-                let backlog_max = self.policy.limits.queue_bytes_max.min(limits::OUTPUT_BYTES_MAX);
-                let passes = (backlog + message.size()) as u64 > backlog_max;
-                if backlog > 0 && passes && !grant.is_paced {
+                let passes = || {
+                    let bytes_max =
+                        self.policy.listener(connection.origin.listener).output_bytes_max;
+                    let bytes_max = bytes_max.min(self.policy.limits.queue_bytes_max);
+                    (backlog + message.size()) as u64 > bytes_max
+                };
+                if backlog > 0 && !grant.is_paced && passes() {
                     return Fate::Dropped(DropReason::SlowConsumer);
                 }
                 true

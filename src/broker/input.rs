@@ -19,6 +19,7 @@ impl Broker {
                 connection.paused.lanes = true;
                 self.paused.push(conn);
             }
+            self.memory.consider(conn, connection, &bytes[used..]);
             connection.paused.replies = connection.reply_bytes >= limits::REPLY_BYTES_MAX;
             if connection.paused.any() {
                 // The end of one that waits for a verdict is worth knowing: nothing has to be checked then.

@@ -26,6 +26,7 @@ mod input;
 mod intake;
 mod log_publication;
 mod log_room;
+mod memory;
 mod mesh;
 mod packet_log;
 mod publish;
@@ -63,6 +64,7 @@ use self::{
     durable::Durable,
     exclusive::Exclusives,
     flapping::Flapping,
+    memory::Memory,
     mesh::Peers,
     retain::Stored,
     sessions::Sessions,
@@ -187,6 +189,7 @@ pub struct Broker {
     waiting_acks: Vec<ConnId>,
     /// Connections that are not read from because a lane is full.
     paused: Vec<ConnId>,
+    memory: Memory,
     /// Sessions whose walk over retained messages can go on.
     ready_fetches: VecDeque<SessionKey>,
     /// Reused while a publication is routed.
@@ -245,6 +248,7 @@ impl Broker {
             exclusives: Exclusives::default(),
             waiting_acks: Vec::new(),
             paused: Vec::new(),
+            memory: Memory::default(),
             ready_fetches: VecDeque::new(),
             matches: None,
             wire_form: WireForm::default(),
@@ -333,6 +337,7 @@ impl Broker {
         }
         self.publish_due();
         self.resume_paused();
+        self.relieve();
         for _ in 0..limits::RETAINED_PAGES_PER_TURN {
             let Some(key) = self.ready_fetches.pop_front() else { break };
             self.continue_fetch(key);
@@ -354,6 +359,7 @@ impl Broker {
             || self.can_clean()
             || !self.ready_fetches.is_empty()
             || self.can_report_loads()
+            || self.memory.has_work()
         {
             return Some(self.now);
         }

@@ -59,9 +59,13 @@ impl Broker {
                 Err((reason, why)) => return self.close(conn, Cause::Refused(reason, why)),
             }
         }
-        let refused_before = self.counters.drops(DropReason::Storage);
+        let refused_before = self.refusals();
         let topic = topic.name();
-        let (reason, waits) = if topic.prefix() == FilterKind::Request {
+        let (reason, waits) = if self.memory.refuses_publications() && !publish.payload.is_empty() {
+            // Those without payload clear retained messages, which makes room.
+            self.count_session_drop(key, DropReason::Memory, publish.qos);
+            (ReasonCode::QuotaExceeded, Waits::default())
+        } else if topic.prefix() == FilterKind::Request {
             (self.request(key, topic, publish), Waits::default())
         } else {
             let message = Message {
@@ -89,14 +93,19 @@ impl Broker {
                 session.inbox.release(id);
             }
             let is_v5 = self.connections.get(conn).is_some_and(|one| one.version == Version::V5);
-            if self.counters.drops(DropReason::Storage) > refused_before && !is_v5 {
+            if self.refusals() > refused_before && !is_v5 {
                 // There is no other way to say that it was not taken.
-                let why = "the message cannot be kept on disk";
+                let why = "the message cannot be kept";
                 return self.close(conn, Cause::Refused(reason, why));
             }
             self.acknowledge(conn, key, publish.qos, id, reason, waits);
         }
         Flow::Continue
+    }
+
+    /// Messages that were not taken because there is no room for them.
+    fn refusals(&self) -> u64 {
+        self.counters.drops(DropReason::Storage) + self.counters.drops(DropReason::Memory)
     }
 
     /// PUBACK from a subscriber.

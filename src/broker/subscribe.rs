@@ -300,6 +300,8 @@ impl Broker {
         let is_new = !session.subscriptions.contains(&filter);
         let why = if session.subscriptions.len() >= self.policy.limits.subscriptions_max as usize {
             Some("subscriptions_max reached")
+        } else if self.memory.refuses_subscriptions() {
+            Some("memory_bytes_max reached")
         } else if !session.requests.has_room_for(&filter) {
             Some("too many $request filters with wildcards")
         } else {

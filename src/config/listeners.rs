@@ -11,6 +11,7 @@ use super::{
     address::{Endpoint, ListenAddress, Place, Resolve},
     address_range::AddressRange,
     problem::{Fault, Origin, Problem},
+    slow::SlowSettings,
 };
 use crate::base::Peer;
 
@@ -29,6 +30,8 @@ pub struct Listener {
     pub proxies: ProxySources,
     /// Permissions of a unix socket.
     pub unix_mode: u32,
+    /// What is done about clients that do not read, as far as it differs.
+    pub(super) slow: SlowSettings,
 }
 
 impl Listener {
@@ -175,6 +178,7 @@ pub(super) struct ListenerSettings {
     pub(super) origins: Vec<Box<str>>,
     pub(super) proxies: ProxySources,
     pub(super) unix_mode: Option<u32>,
+    pub(super) slow: SlowSettings,
 }
 
 impl ListenerSettings {
@@ -193,6 +197,7 @@ impl ListenerSettings {
             origins: Vec::new(),
             proxies: ProxySources::default(),
             unix_mode: None,
+            slow: SlowSettings::default(),
         }
     }
 
@@ -229,6 +234,7 @@ impl ListenerSettings {
             websocket: scheme.is_websocket().then_some(rules),
             proxies: self.proxies,
             unix_mode: self.unix_mode.unwrap_or(UNIX_MODE_DEFAULT),
+            slow: self.slow,
         };
         Ok((self.origin, listener))
     }

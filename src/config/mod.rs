@@ -21,6 +21,7 @@ mod passwords;
 mod problem;
 mod rules;
 mod shared;
+mod slow;
 mod source;
 mod table;
 mod table_admission;
@@ -39,7 +40,7 @@ use tracing::Level;
 
 use crate::{
     base::{
-        QoS,
+        ListenerId, QoS,
         limits::{LISTEN_ADDRESSES_MAX, SHARDS_MAX},
     },
     topic::{RewriteRule, Strategies},
@@ -67,6 +68,7 @@ pub use passwords::{
 };
 pub use problem::{ConfigErrors, Problem};
 pub use rules::RetainedTtl;
+pub use slow::{ListenerPolicy, SlowConsumer};
 pub use source::{Flag, Sources};
 pub use text_file::read_text;
 
@@ -143,12 +145,20 @@ pub struct Policy {
     pub bans: Arc<Bans>,
     /// Limits towards clients.
     pub limits: Limits,
+    /// By listener, what differs between them.
+    pub listeners: Vec<ListenerPolicy>,
 }
 
 impl Policy {
     /// The methods by which clients are authenticated, in their order.
     pub fn chain(&self) -> &[Method] {
         &self.chain.0
+    }
+
+    /// What holds for the clients of one listener.
+    pub fn listener(&self, id: ListenerId) -> &ListenerPolicy {
+        const DEFAULT: &ListenerPolicy = &ListenerPolicy::DEFAULT;
+        self.listeners.get(usize::from(id.0)).unwrap_or(DEFAULT)
     }
 
     /// Whether there is something to check the method's credentials with.
@@ -265,6 +275,12 @@ pub struct Limits {
     pub queue_bytes_max: u64,
     /// Whether QoS 0 messages are queued for offline sessions.
     pub queue_qos0: bool,
+    /// Bytes that wait to be sent to one client, unless its listener says otherwise, as the next two.
+    pub output_bytes_max: u64,
+    /// Time in which something of them has to leave; 0 is no bound.
+    pub output_stalled_secs_max: u16,
+    /// What happens to a client for which a message was dropped.
+    pub slow_consumer: SlowConsumer,
     /// Connections on this process.
     pub connections_max: u32,
     /// Time from accept to a complete CONNECT.
@@ -281,6 +297,8 @@ pub struct Limits {
     pub delayed_messages_max: u64,
     /// Bytes of delayed publications on this process; the same.
     pub delayed_bytes_max: u64,
+    /// Bytes of memory that the process may use; `None` until it is known how much there is.
+    pub memory_bytes_max: Option<u64>,
     /// Connections from one address, 0 for no bound; more are closed.
     pub connections_per_address_max: u32,
     /// Connections of one user, 0 for no bound; more are refused with 0x97.
@@ -323,6 +341,9 @@ impl Default for Limits {
             queue_messages_max: 100_000,
             queue_bytes_max: 128 * 1024 * 1024,
             queue_qos0: false,
+            output_bytes_max: ListenerPolicy::DEFAULT.output_bytes_max,
+            output_stalled_secs_max: ListenerPolicy::DEFAULT.output_stalled_secs_max,
+            slow_consumer: ListenerPolicy::DEFAULT.slow_consumer,
             connections_max: 1_000_000,
             connect_timeout_secs: 10,
             sessions_max: 10_000_000,
@@ -331,6 +352,7 @@ impl Default for Limits {
             retained_bytes_max: 4 * 1024 * 1024 * 1024,
             delayed_messages_max: 1_000_000,
             delayed_bytes_max: 1024 * 1024 * 1024,
+            memory_bytes_max: None,
             connections_per_address_max: 0,
             connections_per_user_max: 0,
             connects_per_second_max: 0,
@@ -453,7 +475,9 @@ impl Config {
         let load = |path: &Path| clients::load_acl(path, acl_default_allows, machine);
         let acl = acl_file.as_deref().map(load).transpose()?;
         let redirect = check_redirect(server_reference, redirect)?;
+        let listeners = listen.iter().map(|(_, listener)| listener.slow.or(&limits)).collect();
         let policy = Policy {
+            listeners,
             rewrite,
             retained_ttl,
             auto_subscribe,

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use tracing::Level;
 
 use super::{
-    AutoSubscription, Bans, DEFAULT_LISTEN, Durability, LogFormat, RedirectWhen,
+    AutoSubscription, Bans, DEFAULT_LISTEN, Durability, LogFormat, RedirectWhen, SlowConsumer,
     durability::{STORAGE_BYTES_PER_SHARD_MIN, relaxed_topic},
     keys::{Key, Kind, List},
     rules, shared,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     base::{
         QoS,
-        limits::{REMAINING_LENGTH_MAX, SHARDS_MAX, TOPIC_ALIASES_OUT_MAX},
+        limits::{MEMORY_BYTES_MIN, REMAINING_LENGTH_MAX, SHARDS_MAX, TOPIC_ALIASES_OUT_MAX},
     },
     topic::Strategy,
 };
@@ -474,6 +474,28 @@ pub(super) static KEYS: &[Key] = &[
     ),
     limit_switch!(queue_qos0, "Whether QoS 0 messages wait for an absent client too."),
     limit!(
+        output_bytes_max,
+        1..=I64,
+        "Bytes that wait to be sent to one connected client. Further QoS 0 messages for it are dropped \
+         and logged; of QoS 1 and 2 no more than 256 KiB wait here, the rest in its queue. A lower \
+         `queue_bytes_max` holds here too."
+    ),
+    limit!(
+        output_stalled_secs_max,
+        0..=U16,
+        "Seconds in which all of what waits to be sent to a client, or 256 KiB of it, has to be taken. \
+         One that does not read is disconnected then (0x97). 0 is no bound."
+    ),
+    Key {
+        name: "limits.slow_consumer",
+        kind: Kind::Choice(&SlowConsumer::NAMES, |settings, index| {
+            settings.limits.slow_consumer = SlowConsumer::at(index);
+        }),
+        show: |settings| settings.limits.slow_consumer.name().to_owned(),
+        doc: "What happens to a client past `output_bytes_max`: QoS 0 messages for it are dropped until it \
+              has read, or with the first one it is disconnected (0x97).",
+    },
+    limit!(
         connections_max,
         1..=U32,
         "Connections of the process. Lowered with a warning to what the descriptor limit \
@@ -521,6 +543,21 @@ pub(super) static KEYS: &[Key] = &[
         "Bytes (payload, topic, properties) of delayed publications of the process, divided and \
          refused in the same way."
     ),
+    Key {
+        name: "limits.memory_bytes_max",
+        kind: Kind::Number(MEMORY_BYTES_MIN..=I64, |settings, number| {
+            settings.limits.memory_bytes_max = Some(number);
+            Some(())
+        }),
+        show: |settings| match settings.limits.memory_bytes_max {
+            None => "three quarters of what there is".to_owned(),
+            Some(bytes) => bytes.to_string(),
+        },
+        doc: "Bytes of memory that the process may use. As they fill up, publishers are not read from \
+              (80 %), new clients are refused (90 %), and those that do not take what waits for them are \
+              disconnected (95 %), both with 0x97. What there is, is the memory of the machine or what its \
+              control group may use.",
+    },
 ];
 
 /// How a list of rules is shown: the rules themselves have no text any more.

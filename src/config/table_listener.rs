@@ -3,10 +3,11 @@
 //! Defaults stand in [`ListenerSettings::new`], not here.
 
 use super::{
-    ClientCertificates, UserFrom,
+    ClientCertificates, SlowConsumer, UserFrom,
     address::Endpoint,
     keys::{Key, Kind, List},
     listeners::{ListenerSettings, certificate_files, file, origin, unix_mode, websocket_path},
+    table::{I64, U16},
 };
 
 /// A list whose elements are read one by one.
@@ -147,4 +148,35 @@ pub(super) static LISTENER_KEYS: &[Key<ListenerSettings>] = &[
         show: |_| "660".to_owned(),
         doc: "Permissions of a unix socket, in octal: who may write may connect.",
     },
+    Key {
+        name: "listener.output_bytes_max",
+        kind: Kind::Number(1..=I64, |settings, number| {
+            settings.slow.output_bytes_max = Some(number);
+            Some(())
+        }),
+        show: |settings| shown(settings.slow.output_bytes_max),
+        doc: "As `limits.output_bytes_max`, for its clients.",
+    },
+    Key {
+        name: "listener.output_stalled_secs_max",
+        kind: Kind::Number(0..=U16, |settings, number| {
+            settings.slow.output_stalled_secs_max = Some(number.try_into().ok()?);
+            Some(())
+        }),
+        show: |settings| shown(settings.slow.output_stalled_secs_max),
+        doc: "As `limits.output_stalled_secs_max`, for its clients.",
+    },
+    Key {
+        name: "listener.slow_consumer",
+        kind: Kind::Choice(&SlowConsumer::NAMES, |settings, index| {
+            settings.slow.slow_consumer = Some(SlowConsumer::at(index));
+        }),
+        show: |settings| shown(settings.slow.slow_consumer.map(SlowConsumer::name)),
+        doc: "As `limits.slow_consumer`, for its clients.",
+    },
 ];
+
+/// What stands in `[limits]`, unless the listener has its own.
+fn shown(own: Option<impl ToString>) -> String {
+    own.map_or_else(|| "that of `limits`".to_owned(), |own| own.to_string())
+}

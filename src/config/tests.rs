@@ -144,6 +144,9 @@ fn every_key_can_stand_in_the_file() {
         queue_messages_max = 2
         queue_bytes_max = 3
         queue_qos0 = true
+        output_bytes_max = 11
+        output_stalled_secs_max = 12
+        slow_consumer = "disconnect"
         connections_max = 4
         connect_timeout_secs = 5
         sessions_max = 9
@@ -152,6 +155,7 @@ fn every_key_can_stand_in_the_file() {
         retained_bytes_max = 8
         delayed_messages_max = 0
         delayed_bytes_max = 10
+        memory_bytes_max = 33_554_432
         "#,
     );
     let address = |text: &str| text.parse().unwrap();
@@ -167,6 +171,12 @@ fn every_key_can_stand_in_the_file() {
         websocket: None,
         proxies: ProxySources::default(),
         unix_mode: 0o660,
+        slow: Default::default(),
+    };
+    let listener_policy = ListenerPolicy {
+        output_bytes_max: 11,
+        output_stalled_secs_max: 12,
+        slow_consumer: SlowConsumer::Disconnect,
     };
     let expected = Config {
         listen: vec![
@@ -214,6 +224,7 @@ fn every_key_can_stand_in_the_file() {
             },
             acl_disconnects: false,
             bans: Arc::default(),
+            listeners: vec![listener_policy; 2],
             durability: Durability {
                 relaxed: true,
                 relaxed_topics: vec![
@@ -238,6 +249,9 @@ fn every_key_can_stand_in_the_file() {
                 queue_messages_max: 2,
                 queue_bytes_max: 3,
                 queue_qos0: true,
+                output_bytes_max: 11,
+                output_stalled_secs_max: 12,
+                slow_consumer: SlowConsumer::Disconnect,
                 connections_max: 4,
                 connect_timeout_secs: 5,
                 sessions_max: 9,
@@ -246,6 +260,7 @@ fn every_key_can_stand_in_the_file() {
                 retained_bytes_max: 8,
                 delayed_messages_max: 0,
                 delayed_bytes_max: 10,
+                memory_bytes_max: Some(32 << 20),
                 ..Limits::default()
             },
         },
@@ -793,8 +808,12 @@ fn listeners_stand_in_sections_of_their_own_each_with_its_settings() {
         [[listener]]
         url = "unix:/run/b"
         unix_mode = "600"
+        output_bytes_max = 1
+        slow_consumer = "disconnect"
         [limits]
         inflight_max = 5
+        output_bytes_max = 7
+        output_stalled_secs_max = 0
         "#,
     )
     .unwrap();
@@ -830,6 +849,14 @@ fn listeners_stand_in_sections_of_their_own_each_with_its_settings() {
     let rules =
         WebSocketRules { paths: vec!["/x".into()], origins: vec!["https://a.example".into()] };
     assert_eq!((&wss.websocket, private.unix_mode), (&Some(rules), 0o600));
+    let policy = |output_bytes_max, slow_consumer| ListenerPolicy {
+        output_bytes_max,
+        output_stalled_secs_max: 0,
+        slow_consumer,
+    };
+    let mut expected = vec![policy(7, SlowConsumer::Drop); 5];
+    expected.push(policy(1, SlowConsumer::Disconnect));
+    assert_eq!(config.policy.listeners, expected);
 }
 
 #[test]

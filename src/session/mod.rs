@@ -81,7 +81,7 @@ pub struct Session {
     pub expires_at: Option<Time>,
     /// When the timer of this session is set to, if it is set.
     pub timer_at: Option<Time>,
-    /// Deliveries dropped so far; thins out the log lines about them.
+    /// Messages that it has lost so far; thins out the log lines about them.
     pub drops: u32,
 }
 

@@ -429,6 +429,12 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Bytes of the messages that are in flight or wait here, which others may hold as well.
+    pub fn bytes_in_memory(&self) -> usize {
+        let in_flight = self.window.iter().filter_map(|entry| entry.step.message());
+        (in_flight.map(Queued::bytes).sum::<u64>() + self.queue_bytes) as usize
+    }
+
     /// Deliveries in flight and waiting.
     pub fn load(&self) -> usize {
         self.in_flight + self.queue_len()
@@ -522,10 +528,7 @@ impl Outbox {
 
     /// All that the deliveries keep of the log.
     pub fn holds(&self) -> impl Iterator<Item = Hold> {
-        let window = self.window.iter().filter_map(|entry| match &entry.step {
-            Step::Published(queued) => queued.logged,
-            _ => None,
-        });
+        let window = self.window.iter().filter_map(|entry| entry.step.message()?.logged);
         let queue = self.queue.iter().filter_map(|waiting| match waiting {
             Waiting::Message(queued) => queued.logged,
             _ => None,
@@ -586,10 +589,7 @@ impl Outbox {
     }
 
     fn finished(&self, at: usize) -> Finished {
-        let hold = match &self.window[at].step {
-            Step::Published(queued) => queued.logged.map(|logged| logged.hold),
-            Step::Released | Step::Done => None,
-        };
+        let hold = self.window[at].step.message().and_then(|queued| Some(queued.logged?.hold));
         Finished { number: DeliveryNumber(self.first + at as u64), hold }
     }
 
@@ -613,6 +613,12 @@ impl Outbox {
         if self.window.is_empty() {
             shrink(&mut self.window);
         }
+    }
+}
+
+impl Step {
+    fn message(&self) -> Option<&Queued> {
+        if let Self::Published(queued) = self { Some(queued) } else { None }
     }
 }
 

@@ -9,6 +9,7 @@
 //! - `layers`: TLS, WebSocket and PROXY headers between sockets and the broker
 //! - `traffic`: what happens to a connection; `turn`: in which order everything happens
 //! - `disk`: the thread that writes the log
+//! - `memory`: how much the process uses; `stalls`: clients that do not read
 //! - `auth_pool`, `auth_http`: threads for all shards, which check credentials
 //! - `lanes`: channels between shards; `wake`: how other threads wake it; `trace`: log of traced publications
 
@@ -21,8 +22,10 @@ mod disk;
 mod gate;
 mod lanes;
 mod layers;
+mod memory;
 mod ring;
 mod sockets;
+mod stalls;
 mod storage;
 pub(crate) mod sys;
 mod trace;
@@ -45,6 +48,8 @@ use self::{
     connections::Connections,
     lanes::{LaneIn, LaneOut},
     layers::Seam,
+    memory::MemoryWatch,
+    stalls::StallWatch,
     storage::Storage,
     trace::TraceLog,
     turn::Stage,
@@ -73,6 +78,7 @@ pub(crate) use self::{
     disk::{parse_segment_name, segment_path, sync_directory},
     gate::Gate,
     lanes::LaneEnds,
+    memory::MemoryBudget,
     sockets::{SocketFile, Sockets, listen, listen_unix, probe},
 };
 
@@ -86,6 +92,8 @@ pub(crate) struct ShardSetup {
     /// Whom the process lets in.
     pub(crate) gate: Arc<Gate>,
     pub(crate) control: Arc<Control>,
+    /// What bounds the memory of the process, if anything does.
+    pub(crate) memory: Option<Arc<MemoryBudget>>,
     /// What checks credentials, for all shards.
     pub(crate) auth: Arc<AuthPool>,
     /// What is kept on disk, unless nothing is.
@@ -267,6 +275,8 @@ struct Shard {
     gate: Arc<Gate>,
     seam: Seam,
     control: Arc<Control>,
+    memory: Option<MemoryWatch>,
+    stalls: StallWatch,
     auth: Arc<AuthPool>,
     report: Box<dyn Fn(Milestone) + Send>,
     clock: Clock,
@@ -314,6 +324,7 @@ impl Shard {
             |(socket, rules)| Listener { socket, rules, is_watched: false, is_ready: false };
         let trace_log = setup.broker.trace.map(|_| Box::new(TraceLog::new(own)));
         let now = setup.clock.now();
+        let stalls = StallWatch::new(&setup.broker.policy);
         let (mut broker, storage) = match setup.storage {
             Some(ShardStorage { log, recovered, disk, time_origin }) => (
                 Broker::restore(setup.broker, log, recovered, time_origin, now),
@@ -340,6 +351,8 @@ impl Shard {
             gate: setup.gate,
             seam: Seam::default(),
             control: setup.control,
+            memory: setup.memory.and_then(MemoryWatch::new),
+            stalls,
             auth: setup.auth,
             report: setup.report,
             clock: setup.clock,

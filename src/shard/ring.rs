@@ -13,7 +13,7 @@ use std::{
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BUFFER_BYTES, BufferPool, Filled, GROUP};
-use crate::base::ConnId;
+use crate::base::{ConnId, limits};
 
 /// What one completion means.
 pub enum Event {
@@ -77,6 +77,8 @@ struct Sending {
     socket: RawFd,
     buffer: Vec<u8>,
     sent: usize,
+    /// Looks at it since something of it was last sent.
+    looks: u32,
 }
 
 impl Ring {
@@ -144,10 +146,29 @@ impl Ring {
             self.sends.push(None);
             SendId::at(self.sends.len() - 1)
         });
-        let before = self.sends[send.place()].replace(Sending { conn, socket, buffer, sent: 0 });
+        let before =
+            self.sends[send.place()].replace(Sending { conn, socket, buffer, sent: 0, looks: 0 });
         assert!(before.is_none(), "the kernel may still be reading the buffer before");
         self.push_send(send);
         send
+    }
+
+    /// Looks at the sends in progress. Returns how many looks each has seen none of its operations end in, where that
+    /// is `looks_min` at least.
+    pub(super) fn look_at_sends(&mut self, looks_min: u32) -> Vec<(ConnId, u32)> {
+        let mut idle = Vec::new();
+        for sending in self.sends.iter_mut().flatten() {
+            if sending.looks >= looks_min {
+                idle.push((sending.conn, sending.looks));
+            }
+            sending.looks = sending.looks.saturating_add(1);
+        }
+        idle
+    }
+
+    /// Whether any send is in progress.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sends.len() > self.free_sends.len()
     }
 
     /// Ends a send in progress; its event comes with an error unless all was sent.
@@ -301,6 +322,7 @@ impl Ring {
         let result = match result {
             Ok(bytes) => {
                 sending.sent += bytes as usize;
+                sending.looks = 0;
                 if sending.sent < sending.buffer.len() {
                     self.push_send(send);
                     return None;
@@ -321,7 +343,7 @@ impl Ring {
     fn push_send(&mut self, send: SendId) {
         let Some(Some(sending)) = self.sends.get(send.place()) else { return };
         let rest = &sending.buffer[sending.sent..];
-        let bytes = rest.len().min(SEND_BYTES_MAX) as u32;
+        let bytes = rest.len().min(limits::SEND_BYTES_MAX) as u32;
         let entry = opcode::Send::new(types::Fd(sending.socket), rest.as_ptr(), bytes)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
         self.push(entry.build().user_data(Operation::Send.tag(send.place() as u32, 0)));
@@ -443,9 +465,6 @@ const SUBMISSIONS: u32 = 1024;
 
 /// Entries of the completion queue; past it the kernel keeps completions itself until entered.
 const COMPLETIONS: u32 = 8192;
-
-/// Most that one send operation is asked for; the rest follows as after a short send.
-const SEND_BYTES_MAX: usize = 1 << 30;
 
 /// `IORING_ENTER_GETEVENTS`: run deferred work and post its completions.
 const ENTER_GETEVENTS: u32 = 1;

@@ -252,13 +252,14 @@ impl Shard {
             let output = self.take_out(conn);
             if let Some(found) = self.connections.get(conn).filter(|_| !output.is_empty()) {
                 found.sending = Some(self.ring.send(conn, found.raw_fd(), output));
+                self.stalls.note_send(self.now);
             }
         }
     }
 }
 
 /// Time for a peer to take the bytes of a connection that closes.
-const DRAIN_MILLIS_MAX: u64 = 5_000;
+pub(super) const DRAIN_MILLIS_MAX: u64 = 5_000;
 
 /// Time for a peer to close after we did.
 const LINGER_MILLIS_MAX: u64 = 1_000;

@@ -11,6 +11,8 @@ use super::{
     Milestone, Shard,
     connections::{Connections, Phase},
     lanes::{LANE_MESSAGES, LaneMessage, LaneOut},
+    memory::MemoryWatch,
+    traffic::DRAIN_MILLIS_MAX,
 };
 use crate::base::{ConnId, ShardId, Time};
 
@@ -43,6 +45,7 @@ impl Shard {
     fn turn(&mut self) -> io::Result<()> {
         self.read_clock();
         self.take_rules();
+        self.watch_memory();
         let completions = self.take_completions()?;
         self.accept();
         self.take_handshakes();
@@ -55,6 +58,7 @@ impl Shard {
         }
         self.broker.advance(self.now);
         self.close_overdue();
+        self.look_for_stalls();
         self.apply_effects();
         for lane in &mut self.lanes {
             lane.pump(&mut self.broker, self.now);
@@ -95,6 +99,7 @@ impl Shard {
             taken += found;
             while let Some(event) = self.ring.next_event() {
                 self.handle(event);
+                self.watch_growth();
             }
             if found == 0 || taken == COMPLETIONS_PER_TURN || !self.ring.has_deferred_work() {
                 return Ok(taken);
@@ -133,6 +138,7 @@ impl Shard {
                 let from = lane.from;
                 let Some(message) = lane.pop() else { break };
                 self.lane_brought(from, message);
+                self.watch_growth();
             }
         }
     }
@@ -230,10 +236,13 @@ impl Shard {
         let is_draining = |phase: &Phase| matches!(phase, Phase::Draining { .. });
         let is_lingering = |phase: &Phase| matches!(phase, Phase::Lingering);
         let now = self.now;
+        let is_urgent = self.memory.as_ref().is_some_and(MemoryWatch::is_urgent);
+        let saved = if is_urgent { DRAIN_MILLIS_MAX - DRAIN_MILLIS_URGENT } else { 0 };
+        let drained = now.plus_millis(saved);
         while let Some(conn) =
-            pop_overdue(&mut self.draining, &mut self.connections, now, is_draining).or_else(|| {
-                pop_overdue(&mut self.lingering, &mut self.connections, now, is_lingering)
-            })
+            pop_overdue(&mut self.draining, &mut self.connections, drained, is_draining).or_else(
+                || pop_overdue(&mut self.lingering, &mut self.connections, now, is_lingering),
+            )
         {
             self.close_now(conn);
         }
@@ -253,6 +262,8 @@ impl Shard {
             self.broker.next_deadline(),
             self.accept_again,
             until,
+            self.stalls.deadline(),
+            self.memory.as_ref().and_then(|memory| memory.deadline(self.now)),
             first(&self.draining),
             first(&self.lingering),
         ];
@@ -290,6 +301,9 @@ fn pop_overdue(
 
 /// Completions that one turn handles: more would let lanes and timers wait.
 const COMPLETIONS_PER_TURN: usize = 256;
+
+/// Time for a peer to take its last bytes while memory is short.
+const DRAIN_MILLIS_URGENT: u64 = 1_000;
 
 /// Time for the whole shutdown; what is not done then is cut off.
 const SHUTDOWN_MILLIS_MAX: u64 = 5_000;

@@ -7,8 +7,10 @@ mod common;
 mod floods;
 mod herds;
 mod malformed;
+mod memory;
 mod one_address;
 mod resources;
+mod slow;
 mod strings;
 
 use common::{Broker, RawClient};

@@ -10,6 +10,7 @@ mod packages;
 mod admission;
 mod browser;
 mod files;
+mod output;
 mod proxy;
 mod reload;
 mod slow;

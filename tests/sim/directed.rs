@@ -19,18 +19,18 @@ use crate::{
     world::{Action, World},
 };
 
-const SHARDS: [ShardId; 2] = [ShardId(0), ShardId(1)];
+pub(crate) const SHARDS: [ShardId; 2] = [ShardId(0), ShardId(1)];
 
-struct Pair {
-    world: World,
+pub(crate) struct Pair {
+    pub(crate) world: World,
     /// Links of a publisher and a subscriber on each shard.
-    publishers: [LinkId; 2],
-    subscribers: [LinkId; 2],
+    pub(crate) publishers: [LinkId; 2],
+    pub(crate) subscribers: [LinkId; 2],
 }
 
 impl Pair {
     /// Subscribers on both shards to what the publisher on the other one sends.
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let policy = plan::policy(&mut random);
         let world = World::new(random, Trace::default(), 2, &policy, CHUNK_MAX);
@@ -55,7 +55,7 @@ impl Pair {
     }
 
     /// Has both publishers send so many messages of one size at QoS 0.
-    fn publish(&mut self, count: usize, payload_bytes: usize) {
+    pub(crate) fn publish(&mut self, count: usize, payload_bytes: usize) {
         for (link, topic) in self.publishers.into_iter().zip(["from/0", "from/1"]) {
             for number in 0..count as u32 {
                 let mut payload = number.to_be_bytes().to_vec();
@@ -80,7 +80,7 @@ impl Pair {
     }
 
     /// Numbers of the messages that a subscriber got.
-    fn received(&mut self, subscriber: usize) -> Vec<u32> {
+    pub(crate) fn received(&mut self, subscriber: usize) -> Vec<u32> {
         let bytes = self.world.links[self.subscribers[subscriber]].outbound.make_contiguous();
         let mut rest = &*bytes;
         let mut numbers = Vec::new();

@@ -17,7 +17,7 @@
 //! `features` says which extensions it has; `sim` picks one event after another; `world`, `shell` and `link` are the machine
 //! around the brokers, `disk` and `power` what its logs are on; `client`, `behavior`, `trouble`, `protocol` and `subscriptions`
 //! are the clients; `directed` and `spread` are scenes of their own, without them; `scram` is how some of them authenticate; `book` knows what the sessions and wills must be, `claims` who has exclusive filters, `oracle`, `message` and
-//! `complete` what must become of messages, `recovery` what must be left when the power has failed, `reshard` when there is another number of shards then; `script` and `shrink` make a failure small.
+//! `complete` what must become of messages, `recovery` what must be left when the power has failed, `reshard` when there is another number of shards then; `memory` sets the steps of the memory budget; `script` and `shrink` make a failure small.
 //!
 //! The rules, by the numbers in the reports:
 //!
@@ -68,6 +68,7 @@ mod directed;
 mod disk;
 mod features;
 mod link;
+mod memory;
 mod message;
 mod oracle;
 mod plan;

@@ -2,9 +2,9 @@
 //! faults. What each client is like is in `profile`.
 
 use ringmq::{
-    base::QoS,
+    base::{QoS, limits},
     codec::Version,
-    config::{Limits, Policy},
+    config::{Limits, Policy, SlowConsumer},
     topic::{RewriteScope, Strategies, Strategy, TopicFilter, TopicName},
 };
 
@@ -286,6 +286,9 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         queue_messages_max: 1 << 20,
         queue_bytes_max: 1 << 30,
         queue_qos0: random.chance(50),
+        output_bytes_max: limits::OUTPUT_BYTES_MAX,
+        output_stalled_secs_max: 0,
+        slow_consumer: SlowConsumer::Drop,
         connections_max: 1000,
         connect_timeout_secs: 10,
         sessions_max: 1 << 20,
@@ -294,6 +297,7 @@ pub(crate) fn policy(random: &mut Random) -> Policy {
         retained_bytes_max: 1 << 30,
         delayed_messages_max: 1 << 20,
         delayed_bytes_max: 1 << 30,
+        memory_bytes_max: None,
         ..Limits::default()
     };
     Policy { limits, shared: strategies(random.clone()), ..Policy::default() }
