@@ -147,7 +147,9 @@ fn announce(config: &Config) {
         Method::Certificate => config.policy.chain != Chain::default(),
         Method::Password | Method::Jwt | Method::Http => config.policy.knows(*method),
     };
-    if !config.policy.chain().iter().any(lets_in_anybody) {
+    let policy = &config.policy;
+    let own = policy.listeners.iter().flat_map(|listener| &listener.chain);
+    if ![&policy.chain].into_iter().chain(own).any(|chain| chain.0.iter().any(lets_in_anybody)) {
         warn!(
             "allow_anonymous is false and there is nothing to authenticate with, such as users in a \
              password_file: every client will be refused"

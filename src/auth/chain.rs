@@ -109,20 +109,25 @@ pub enum Verdict {
     Busy,
 }
 
-/// Puts a client through the chain from a position on.
-pub fn decide(policy: &Policy, from: usize, presented: &Presented<'_>) -> Decision {
+/// Puts a client through a chain from a position on.
+pub fn decide(
+    policy: &Policy,
+    chain: &[Method],
+    from: usize,
+    presented: &Presented<'_>,
+) -> Decision {
     let has_credentials = presented.user.is_some() || presented.password.is_some();
-    let is_checked = has_credentials && policy.checks_credentials();
+    let is_checked = has_credentials && policy.checks_credentials(chain);
     if is_checked && presented.user.is_some_and(|user| user.len() > USER_NAME_BYTES_MAX) {
         return Decision::Refused(Denied::WrongCredentials);
     }
-    for (at, method) in policy.chain().iter().enumerate().skip(from) {
+    for (at, method) in chain.iter().enumerate().skip(from) {
         let task = match method {
             Method::Certificate => match presented.certificate_user {
                 Some(user) => return Decision::Accepted(Verified::of_user(user)),
                 None => continue,
             },
-            Method::Password => match check_password(policy, at, presented) {
+            Method::Password => match check_password(policy, &chain[at + 1..], presented) {
                 Ok(task) => task,
                 Err(denied) => return Decision::Refused(denied),
             },
@@ -146,7 +151,7 @@ pub fn decide(policy: &Policy, from: usize, presented: &Presented<'_>) -> Decisi
 /// that it takes as long as a wrong one.
 fn check_password(
     policy: &Policy,
-    at: usize,
+    later: &[Method],
     presented: &Presented<'_>,
 ) -> Result<Option<Task>, Denied> {
     let (Some(user), Some(password)) = (presented.user, presented.password) else {
@@ -154,8 +159,7 @@ fn check_password(
     };
     let found = find(&policy.credentials, user);
     let is_last = found.is_some() || {
-        let mut later = policy.chain()[at + 1..].iter();
-        !later.any(|method| match method {
+        !later.iter().any(|method| match method {
             Method::Jwt => check_token(policy, presented).is_some(),
             Method::Http => policy.http.is_some(),
             Method::Certificate => presented.certificate_user.is_some(),
@@ -228,7 +232,7 @@ mod tests {
 
     /// In short what is decided.
     fn outcome(policy: &Policy, from: usize, presented: &Presented<'_>) -> String {
-        match decide(policy, from, presented) {
+        match decide(policy, &policy.chain.0, from, presented) {
             Decision::Accepted(identity) => format!("accepted {}", identity.user),
             Decision::Anonymous => "anonymous".to_owned(),
             Decision::Refused(Denied::Unproven) => "unproven".to_owned(),

@@ -94,7 +94,9 @@ impl Broker {
         packet: &[u8],
         fields: AuthFields<'_>,
     ) -> Flow {
-        let is_possible = self.policy.chain().contains(&Method::Password);
+        let listener = self.connections.get(conn).map(|connection| connection.origin.listener);
+        let chain = self.policy.chain(listener.unwrap_or_default());
+        let is_possible = chain.contains(&Method::Password);
         if !fields.is_ours() || !is_possible || !self.policy.credentials.has_scram() {
             let why = "unknown authentication method (MQTT-4.12.0-1)";
             return self.refuse(conn, ReasonCode::BadAuthenticationMethod, why);

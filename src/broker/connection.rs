@@ -133,12 +133,7 @@ impl Pause {
 
     /// Whether it is for a reason that is ours, so that the client's silence says nothing.
     pub(super) const fn is_ours(self) -> bool {
-        self.lanes
-            || self.memory
-            || self.claims
-            || self.refill
-            || self.farewell
-            || self.rate
+        self.lanes || self.memory || self.claims || self.refill || self.farewell || self.rate
     }
 }
 

@@ -68,7 +68,8 @@ impl Broker {
             certificate_user: connection.origin.certificate_user.as_deref(),
             is_local: connection.origin.is_local,
         };
-        match chain::decide(&self.policy, from, &presented) {
+        let methods = self.policy.chain(connection.origin.listener);
+        match chain::decide(&self.policy, methods, from, &presented) {
             Decision::Accepted(identity) => {
                 let proven = Proven { identity, server_final: None };
                 self.accept(conn, connect, client, Some(proven))

@@ -68,12 +68,9 @@ pub(super) fn check_auth(
         http: (!http.url.is_empty()).then(|| http.into()),
         ..Policy::default()
     };
-    check_chain(&policy)?;
-    if anonymous == AnonymousPolicy::LoopbackOnly
-        && policy.chain().contains(&Method::Anonymous)
-        && !policy.checks_credentials()
-    {
-        refuse_open_addresses(listen)?;
+    check_chains(&policy, listen)?;
+    if anonymous == AnonymousPolicy::LoopbackOnly {
+        refuse_open_addresses(&policy, listen)?;
     }
     Ok((policy, is_open_to_all))
 }
@@ -89,34 +86,60 @@ fn load_keys(path: &Path, machine: &Machine) -> Result<KeySet, Vec<Problem>> {
     KeySet::parse(&text).map_err(|error| problem(Fault::KeySet(error)))
 }
 
-/// A method that somebody has named and nothing is there for is a mistake.
-fn check_chain(policy: &Policy) -> Result<(), Vec<Problem>> {
-    if policy.chain == Chain::default() {
-        return Ok(());
-    }
-    let origin = || Origin::new("configuration", None);
-    let problem = |fault| vec![Problem::new(origin(), "auth.chain", fault)];
-    for method in policy.chain() {
+/// A method that somebody has named and nothing is there for is a mistake, and so are settings for one that is in
+/// no chain.
+fn check_chains(policy: &Policy, listen: &[(Origin, Listener)]) -> Result<(), Vec<Problem>> {
+    let of_all = (policy.chain != Chain::default()).then(|| {
+        let origin = Origin::new("configuration", None);
+        (origin, "auth.chain".to_owned(), &policy.chain, true)
+    });
+    let own = listen.iter().filter_map(|(origin, listener)| {
+        let name = format!("auth of listener {:?}", listener.address.text);
+        Some((origin.clone(), name, listener.policy.chain.as_ref()?, listener.names_users()))
+    });
+    let named: Vec<_> = of_all.into_iter().chain(own).collect();
+    for (origin, chain, methods, has_certificates) in &named {
         // Users may be added later to a password file that is empty.
-        if !policy.knows(*method) && *method != Method::Password {
-            return Err(problem(Fault::MethodUnknown { method: method.name() }));
+        let is_known = |method: &&Method| match method {
+            Method::Password => true,
+            Method::Certificate => *has_certificates,
+            _ => policy.knows(**method),
+        };
+        if let Some(method) = methods.0.iter().find(|method| !is_known(method)) {
+            let fault = Fault::MethodUnknown { chain: chain.clone(), method: method.name() };
+            return Err(vec![Problem::new(origin.clone(), "auth.chain", fault)]);
         }
     }
-    let unused = Method::ALL.into_iter().find(|method| {
-        let is_set_up = matches!(method, Method::Password | Method::Jwt | Method::Http);
-        is_set_up && policy.knows(*method) && !policy.chain().contains(method)
-    });
+    let is_used = |method: Method| {
+        policy.chain.0.contains(&method)
+            || named.iter().any(|(_, _, chain, _)| chain.0.contains(&method))
+    };
+    let is_set_up = |method: &Method| {
+        !matches!(method, Method::Certificate | Method::Anonymous) && policy.knows(*method)
+    };
+    let unused = Method::ALL.into_iter().filter(is_set_up).find(|method| !is_used(*method));
     match unused {
-        Some(method) => Err(problem(Fault::MethodUnused { method: method.name() })),
+        Some(method) => {
+            let fault = Fault::MethodUnused { method: method.name() };
+            Err(vec![Problem::new(Origin::new("configuration", None), "auth.chain", fault)])
+        }
         None => Ok(()),
     }
 }
 
 /// Without authentication, only this machine may be let in unless told otherwise.
-fn refuse_open_addresses(listen: &[(Origin, Listener)]) -> Result<(), Vec<Problem>> {
+fn refuse_open_addresses(
+    policy: &Policy,
+    listen: &[(Origin, Listener)],
+) -> Result<(), Vec<Problem>> {
+    let is_open = |listener: &Listener| {
+        let chain = &listener.policy.chain.as_ref().unwrap_or(&policy.chain).0;
+        let by_certificate = listener.proves_users() && chain.contains(&Method::Certificate);
+        chain.contains(&Method::Anonymous) && !policy.checks_credentials(chain) && !by_certificate
+    };
     let problems: Vec<_> = listen
         .iter()
-        .filter(|(_, listener)| !listener.proves_users())
+        .filter(|(_, listener)| is_open(listener))
         .filter_map(|(origin, Listener { address: listen, .. })| {
             let open = listen.addresses.iter().find(|a| !a.ip().to_canonical().is_loopback())?;
             let fault = Fault::OpenToAll { text: listen.text.clone(), address: *open };

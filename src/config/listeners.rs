@@ -10,8 +10,8 @@ use std::{
 use super::{
     address::{Endpoint, ListenAddress, Place, Resolve},
     address_range::AddressRange,
+    listener_policy::PolicySettings,
     problem::{Fault, Origin, Problem},
-    slow::SlowSettings,
 };
 use crate::base::Peer;
 
@@ -31,10 +31,15 @@ pub struct Listener {
     /// Permissions of a unix socket.
     pub unix_mode: u32,
     /// What is done about clients that do not read, as far as it differs.
-    pub(super) slow: SlowSettings,
+    pub(super) policy: PolicySettings,
 }
 
 impl Listener {
+    /// Whether a certificate tells there which user a client is.
+    pub(super) fn names_users(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.user_from != UserFrom::None)
+    }
+
     /// Whether every client proves there which user it is.
     pub(super) fn proves_users(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| {
@@ -178,7 +183,7 @@ pub(super) struct ListenerSettings {
     pub(super) origins: Vec<Box<str>>,
     pub(super) proxies: ProxySources,
     pub(super) unix_mode: Option<u32>,
-    pub(super) slow: SlowSettings,
+    pub(super) policy: PolicySettings,
 }
 
 impl ListenerSettings {
@@ -197,7 +202,7 @@ impl ListenerSettings {
             origins: Vec::new(),
             proxies: ProxySources::default(),
             unix_mode: None,
-            slow: SlowSettings::default(),
+            policy: PolicySettings::default(),
         }
     }
 
@@ -234,7 +239,7 @@ impl ListenerSettings {
             websocket: scheme.is_websocket().then_some(rules),
             proxies: self.proxies,
             unix_mode: self.unix_mode.unwrap_or(UNIX_MODE_DEFAULT),
-            slow: self.slow,
+            policy: self.policy,
         };
         Ok((self.origin, listener))
     }

@@ -21,7 +21,7 @@ mod passwords;
 mod problem;
 mod rules;
 mod shared;
-mod slow;
+mod listener_policy;
 mod source;
 mod table;
 mod table_admission;
@@ -57,6 +57,7 @@ pub use bans::Bans;
 pub use durability::{Durability, STORAGE_BYTES_MAX_DEFAULT};
 pub use key_set::{KeyMaterial, KeySet, KeySetError, TokenKey};
 pub use keys::{help_text, markdown_table};
+pub use listener_policy::{ListenerPolicy, SlowConsumer};
 pub use listeners::{
     CertificateFiles, ClientCertificates, Listener, ProxySources, TlsSettings, UserFrom,
     WebSocketRules,
@@ -68,7 +69,6 @@ pub use passwords::{
 };
 pub use problem::{ConfigErrors, Problem};
 pub use rules::RetainedTtl;
-pub use slow::{ListenerPolicy, SlowConsumer};
 pub use source::{Flag, Sources};
 pub use text_file::read_text;
 
@@ -150,9 +150,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The methods by which clients are authenticated, in their order.
-    pub fn chain(&self) -> &[Method] {
-        &self.chain.0
+    /// The methods by which clients of a listener are authenticated, in their order.
+    pub fn chain(&self, listener: ListenerId) -> &[Method] {
+        &self.listener(listener).chain.as_ref().unwrap_or(&self.chain).0
     }
 
     /// What holds for the clients of one listener.
@@ -171,12 +171,12 @@ impl Policy {
         }
     }
 
-    /// Whether credentials in CONNECT can be right or wrong here.
-    pub fn checks_credentials(&self) -> bool {
+    /// Whether credentials in CONNECT can be right or wrong for these methods.
+    pub fn checks_credentials(&self, chain: &[Method]) -> bool {
         let checks = |method: &Method| {
             matches!(method, Method::Password | Method::Jwt | Method::Http) && self.knows(*method)
         };
-        self.chain().iter().any(checks)
+        chain.iter().any(checks)
     }
 }
 
@@ -475,7 +475,7 @@ impl Config {
         let load = |path: &Path| clients::load_acl(path, acl_default_allows, machine);
         let acl = acl_file.as_deref().map(load).transpose()?;
         let redirect = check_redirect(server_reference, redirect)?;
-        let listeners = listen.iter().map(|(_, listener)| listener.slow.or(&limits)).collect();
+        let listeners = listen.iter().map(|(_, listener)| listener.policy.or(&limits)).collect();
         let policy = Policy {
             listeners,
             rewrite,

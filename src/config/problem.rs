@@ -157,8 +157,8 @@ pub(super) enum Fault {
     KeySet(KeySetError),
     #[error("the file named by the variable cannot be read: {0}")]
     UnreadableValue(String),
-    #[error("auth.chain has {method:?}, but nothing is set that it could check clients with")]
-    MethodUnknown { method: &'static str },
+    #[error("{chain} has {method:?}, but nothing is set that it could check clients with")]
+    MethodUnknown { chain: String, method: &'static str },
     #[error("auth.chain lacks {method:?}, but there are settings for it, which would do nothing")]
     MethodUnused { method: &'static str },
     #[error("{name}: the value {why} (it is a secret and not shown)")]

@@ -3,8 +3,9 @@
 //! Defaults stand in [`ListenerSettings::new`], not here.
 
 use super::{
-    ClientCertificates, SlowConsumer, UserFrom,
+    Chain, ClientCertificates, SlowConsumer, UserFrom,
     address::Endpoint,
+    auth_rules::add_method,
     keys::{Key, Kind, List},
     listeners::{ListenerSettings, certificate_files, file, origin, unix_mode, websocket_path},
     table::{I64, U16},
@@ -110,6 +111,19 @@ pub(super) static LISTENER_KEYS: &[Key<ListenerSettings>] = &[
               common name of its subject, or its first alternative name (DNS, e-mail or URI). Such a client \
               counts as authenticated.",
     },
+    Key {
+        name: "listener.auth",
+        kind: Kind::List(List {
+            form: "the methods certificate, password, jwt, http, anonymous, each at most once",
+            clear: |settings| settings.policy.chain = None,
+            add: |settings, name| {
+                let chain = &mut settings.policy.chain;
+                add_method(chain.get_or_insert_with(|| Chain(Vec::new())), name)
+            },
+        }),
+        show: |_| "`auth.chain`".to_owned(),
+        doc: "The methods that are tried for its clients, in place of those of `auth.chain`.",
+    },
     list!(
         "websocket_paths",
         websocket_paths,
@@ -151,27 +165,27 @@ pub(super) static LISTENER_KEYS: &[Key<ListenerSettings>] = &[
     Key {
         name: "listener.output_bytes_max",
         kind: Kind::Number(1..=I64, |settings, number| {
-            settings.slow.output_bytes_max = Some(number);
+            settings.policy.output_bytes_max = Some(number);
             Some(())
         }),
-        show: |settings| shown(settings.slow.output_bytes_max),
+        show: |settings| shown(settings.policy.output_bytes_max),
         doc: "As `limits.output_bytes_max`, for its clients.",
     },
     Key {
         name: "listener.output_stalled_secs_max",
         kind: Kind::Number(0..=U16, |settings, number| {
-            settings.slow.output_stalled_secs_max = Some(number.try_into().ok()?);
+            settings.policy.output_stalled_secs_max = Some(number.try_into().ok()?);
             Some(())
         }),
-        show: |settings| shown(settings.slow.output_stalled_secs_max),
+        show: |settings| shown(settings.policy.output_stalled_secs_max),
         doc: "As `limits.output_stalled_secs_max`, for its clients.",
     },
     Key {
         name: "listener.slow_consumer",
         kind: Kind::Choice(&SlowConsumer::NAMES, |settings, index| {
-            settings.slow.slow_consumer = Some(SlowConsumer::at(index));
+            settings.policy.slow_consumer = Some(SlowConsumer::at(index));
         }),
-        show: |settings| shown(settings.slow.slow_consumer.map(SlowConsumer::name)),
+        show: |settings| shown(settings.policy.slow_consumer.map(SlowConsumer::name)),
         doc: "As `limits.slow_consumer`, for its clients.",
     },
 ];

@@ -171,9 +171,10 @@ fn every_key_can_stand_in_the_file() {
         websocket: None,
         proxies: ProxySources::default(),
         unix_mode: 0o660,
-        slow: Default::default(),
+        policy: Default::default(),
     };
     let listener_policy = ListenerPolicy {
+        chain: None,
         output_bytes_max: 11,
         output_stalled_secs_max: 12,
         slow_consumer: SlowConsumer::Disconnect,
@@ -850,6 +851,7 @@ fn listeners_stand_in_sections_of_their_own_each_with_its_settings() {
         WebSocketRules { paths: vec!["/x".into()], origins: vec!["https://a.example".into()] };
     assert_eq!((&wss.websocket, private.unix_mode), (&Some(rules), 0o600));
     let policy = |output_bytes_max, slow_consumer| ListenerPolicy {
+        chain: None,
         output_bytes_max,
         output_stalled_secs_max: 0,
         slow_consumer,

@@ -108,6 +108,7 @@ impl Import {
             "max_packet_size" | "message_size_limit" => {
                 number("limits.packet_bytes_max", value, "268435460")
             }
+            "memory_limit" => number("limits.memory_bytes_max", value, "9223372036854775807"),
             "max_keepalive" => number("limits.keep_alive_secs_max", value, "0"),
             "max_topic_alias" => Set("limits.topic_alias_maximum", value.to_owned()),
             "max_qos" => Set("limits.maximum_qos", value.to_owned()),

@@ -8,6 +8,7 @@ mod common;
 mod packages;
 
 mod admission;
+mod auth;
 mod browser;
 mod files;
 mod output;

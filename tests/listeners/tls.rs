@@ -6,7 +6,7 @@ use crate::common::each;
 use crate::files::{Files, SERVER};
 
 /// Publishes with `mosquitto_pub` over TLS, retained.
-fn mosquitto_pub(files: &Files, port: u16, arguments: &[&str]) -> Output {
+pub(crate) fn mosquitto_pub(files: &Files, port: u16, arguments: &[&str]) -> Output {
     Command::new("mosquitto_pub")
         .args([
             "-p",

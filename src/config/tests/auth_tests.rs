@@ -36,7 +36,7 @@ fn every_key_of_auth_can_stand_in_the_file() {
         "#
     ));
     let policy = config.unwrap().policy;
-    assert_eq!(policy.chain(), [Method::Http, Method::Jwt]);
+    assert_eq!(policy.chain.0, [Method::Http, Method::Jwt]);
     let tokens = policy.tokens.clone().unwrap();
     assert_eq!(tokens.keys.iter().count(), 6);
     let expected = TokenRules {
@@ -136,6 +136,19 @@ fn the_chain_names_what_there_is() {
             &Given { file: &format!("[auth]\n{text}"), ..Given::default() },
             &[&expected],
         );
+    }
+    for (listener, expected) in [
+        (
+            "auth = [\"certificate\"]",
+            "F:1: auth of listener \"mqtt://127.0.0.1:1\" has \"certificate\", but nothing is set that it could check clients with",
+        ),
+        (
+            "auth = [\"jwt\"]",
+            "F:1: auth of listener \"mqtt://127.0.0.1:1\" has \"jwt\", but nothing is set that it could check clients with",
+        ),
+    ] {
+        let file = format!("[[listener]]\nurl = \"mqtt://127.0.0.1:1\"\n{listener}");
+        check_errors(&Given { file: &file, ..Given::default() }, &[expected]);
     }
     // Whoever can be told from others may come from anywhere.
     let open = |auth: &str| file(&format!("listen = [\"0.0.0.0:1\"]\n[auth]\n{auth}"));
