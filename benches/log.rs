@@ -70,7 +70,7 @@ fn bench_read(criterion: &mut Criterion) {
     }
     let mut files: Vec<Vec<u8>> = Vec::new();
     while let Some(batch) = log.next_batch() {
-        files.extend(batch.writes.into_iter().map(|write| write.bytes));
+        files.extend(batch.writes.into_iter().map(|write| write.bytes.into_vec()));
         log.batch_committed();
     }
     let mut group = criterion.benchmark_group("log/read");
@@ -136,6 +136,7 @@ fn publication(targets: &[Target]) -> Record<'_> {
         topic: "plant/line/3/temperature",
         properties: &[],
         payload: &[b'x'; 64],
+        shared: None,
         qos: QoS::AtLeastOnce,
         retain: false,
         expires_at: None,

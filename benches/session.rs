@@ -184,6 +184,7 @@ fn delivery(qos: QoS) -> Queued {
         retain: false,
         expires_at: None,
         original: None,
+        shared: None,
     };
     let publication = Publication::new(&message);
     Queued { publication, qos, retain: false, identifiers: Identifiers::new(), logged: None }

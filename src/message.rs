@@ -10,8 +10,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    base::{PacketId, QoS, Time},
-    codec::{Original, Properties, Property, PropertyBuf, Publish, Version, encode_publish},
+    base::{PacketId, QoS, Time, limits::SHARED_BYTES_MIN},
+    codec::{
+        Original, Properties, Property, PropertyBuf, Publish, Version, encode_publish,
+        encode_publish_head,
+    },
     topic::TopicName,
 };
 
@@ -37,12 +40,27 @@ pub struct Message<'a> {
     pub expires_at: Option<Time>,
     /// The packet it came in, if that says no more than this.
     pub original: Option<Original<'a>>,
+    /// What the payload is a part of, if that can be shared.
+    pub shared: Option<&'a Bytes>,
 }
 
 impl Message<'_> {
     /// Bytes of topic, properties and payload.
     pub fn size(&self) -> usize {
         self.topic.as_str().len() + self.properties.raw().len() + self.payload.len()
+    }
+
+    /// Whether its payload is one that is shared and not copied.
+    pub const fn is_large(&self) -> bool {
+        self.payload.len() >= SHARED_BYTES_MIN
+    }
+
+    /// The payload for one more who has it: a copy only if it is no part of what can be shared.
+    pub fn shared_payload(&self) -> Bytes {
+        match self.shared {
+            Some(whole) => whole.slice_ref(self.payload),
+            None => Bytes::copy_from_slice(self.payload),
+        }
     }
 
     /// Whether its Message Expiry Interval has passed.
@@ -52,11 +70,13 @@ impl Message<'_> {
 }
 
 /// An application message that outlives the packet it came in: one allocation
-/// for its bytes, shared by every queue that holds it.
+/// for its bytes, shared by every queue that holds it. A large payload stays where it was received.
 #[derive(Debug)]
 pub struct Publication {
     /// Topic, properties and payload, in this order.
     bytes: Bytes,
+    /// The payload, if it is large.
+    payload: Option<Box<Bytes>>,
     expires_at: Option<Time>,
     properties_len: u32,
     topic_len: u16,
@@ -65,17 +85,21 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Copies a borrowed message.
+    /// Copies a borrowed message, but for what of it can be shared.
     pub fn new(message: &Message<'_>) -> Arc<Self> {
         let topic = message.topic.as_str();
-        let mut bytes = Vec::with_capacity(message.size());
+        let properties = message.properties.raw();
+        let payload = message.is_large().then(|| Box::new(message.shared_payload()));
+        let copied = if payload.is_some() { &[] } else { message.payload };
+        let mut bytes = Vec::with_capacity(topic.len() + properties.len() + copied.len());
         bytes.extend_from_slice(topic.as_bytes());
-        bytes.extend_from_slice(message.properties.raw());
-        bytes.extend_from_slice(message.payload);
+        bytes.extend_from_slice(properties);
+        bytes.extend_from_slice(copied);
         Arc::new(Self {
             bytes: bytes.into(),
+            payload,
             expires_at: message.expires_at,
-            properties_len: message.properties.raw().len() as u32,
+            properties_len: properties.len() as u32,
             topic_len: topic.len() as u16,
             qos: message.qos,
             retain: message.retain,
@@ -90,22 +114,24 @@ impl Publication {
         Message {
             topic: TopicName::trusted(topic),
             properties: Properties::trusted(properties),
-            payload,
+            payload: self.payload.as_deref().map_or(payload, |payload| payload),
             qos: self.qos,
             retain: self.retain,
             expires_at: self.expires_at,
             original: None,
+            shared: self.payload.as_deref(),
         }
     }
 
     /// Bytes of topic, properties and payload.
-    pub const fn size(&self) -> usize {
-        self.bytes.len()
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.payload.as_deref().map_or(0, Bytes::len)
     }
 
     /// The same message with another end. Shares the bytes.
     pub fn expiring_at(&self, expires_at: Time) -> Arc<Self> {
-        Arc::new(Self { bytes: self.bytes.clone(), expires_at: Some(expires_at), ..*self })
+        let (bytes, payload) = (self.bytes.clone(), self.payload.clone());
+        Arc::new(Self { bytes, payload, expires_at: Some(expires_at), ..*self })
     }
 
     /// When it is no longer worth delivering.
@@ -224,15 +250,39 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
+    /// No less than the bytes of its packet behind the fixed header.
+    pub fn size_max(&self) -> usize {
+        // An identifier takes up to five bytes.
+        self.message.size() + 5 * self.identifiers.len() + PUBLISH_OVERHEAD
+    }
+
     /// Appends the PUBLISH packet. Returns where in `out` the Packet Identifier
     /// stands, so that a copy of the packet can be given another one.
     pub fn encode(&self, version: Version, now: Time, out: &mut Vec<u8>) -> Option<usize> {
+        self.with_properties(version, now, |properties| self.encode_with(version, properties, out))
+    }
+
+    /// Appends the packet without the payload, which is to follow.
+    pub fn encode_head(&self, version: Version, now: Time, out: &mut Vec<u8>) {
+        self.with_properties(version, now, |properties| {
+            encode_publish_head(version, &self.publish(properties), out);
+        });
+    }
+
+    /// Calls `encode` with the properties of the packet.
+    #[inline]
+    fn with_properties<T>(
+        &self,
+        version: Version,
+        now: Time,
+        encode: impl FnOnce(Properties<'_>) -> T,
+    ) -> T {
         if version < Version::V5 {
-            return self.encode_with(version, Properties::EMPTY, out);
+            return encode(Properties::EMPTY);
         }
         let is_plain = self.message.expires_at.is_none() && self.topic == TopicForm::Name;
         if is_plain && self.identifiers.is_empty() {
-            return self.encode_with(version, self.message.properties, out);
+            return encode(self.message.properties);
         }
         let mut properties = PropertyBuf::new();
         if let Some(at) = self.message.expires_at {
@@ -248,7 +298,7 @@ impl Delivery<'_> {
             properties.push(Property::SubscriptionIdentifier(identifier.get()));
         }
         self.message.properties.iter().for_each(|property| properties.push(property));
-        self.encode_with(version, properties.as_properties(), out)
+        encode(properties.as_properties())
     }
 
     /// Whether it is the received packet again, but for flags and Packet Identifier.
@@ -258,14 +308,9 @@ impl Delivery<'_> {
         original.is_of(version) && self.qos == self.message.qos && adds_nothing
     }
 
-    fn encode_with(
-        &self,
-        version: Version,
-        properties: Properties<'_>,
-        out: &mut Vec<u8>,
-    ) -> Option<usize> {
+    fn publish<'p>(&'p self, properties: Properties<'p>) -> Publish<'p> {
         let is_named = !matches!(self.topic, TopicForm::Alias(_));
-        let publish = Publish {
+        Publish {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
@@ -273,7 +318,16 @@ impl Delivery<'_> {
             packet_id: self.packet_id,
             properties,
             payload: self.message.payload,
-        };
+        }
+    }
+
+    fn encode_with(
+        &self,
+        version: Version,
+        properties: Properties<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let publish = self.publish(properties);
         let Some(original) = self.message.original.filter(|it| self.repeats(it, version)) else {
             return encode_publish(version, &publish, out);
         };
@@ -290,3 +344,7 @@ impl Delivery<'_> {
         packet_id_at
     }
 }
+
+/// Most bytes of a PUBLISH besides topic, payload, received properties and Subscription
+/// Identifiers: lengths, Packet Identifier, Message Expiry Interval.
+const PUBLISH_OVERHEAD: usize = 32;

@@ -106,6 +106,7 @@ fn filled(name: &str) -> (PathBuf, PathBuf) {
             topic: "a/b",
             properties: &[],
             payload: &[b'0' + delivery as u8; 10],
+            shared: None,
             qos: QoS::AtLeastOnce,
             retain: false,
             expires_at: None,
@@ -118,7 +119,7 @@ fn filled(name: &str) -> (PathBuf, PathBuf) {
             targets: &[target],
         }));
         for write in log.next_batch().expect("a record waits").writes {
-            written.write_all_at(&write.bytes, write.offset.into()).unwrap();
+            written.write_all_at(&write.bytes.into_vec(), write.offset.into()).unwrap();
         }
         log.batch_committed();
     }

@@ -81,10 +81,10 @@ impl Shell {
     pub(crate) fn settle(&mut self) {
         let mut answers = mem::take(&mut self.answers);
         while let Some(conn) = self.broker.pop_dirty() {
-            let output = self.broker.take_output(conn);
+            let output = self.broker.take_output(conn).into_vec();
             answers.clear();
             self.delivered += answer(&output, &mut answers);
-            self.broker.written(NOW, conn, output);
+            self.broker.written(NOW, conn, output.into());
             if !answers.is_empty() {
                 self.broker.receive(NOW, conn, &answers);
             }

@@ -134,6 +134,18 @@ pub const CONNECT_BYTES_MAX: u32 = 512 * 1024;
 const _: () = assert!(CONNECT_BYTES_MAX as usize > 6 * STRING_BYTES_MAX);
 const _: () = assert!(CONNECT_BYTES_MAX < REMAINING_LENGTH_MAX);
 
+/// Bytes of a payload, and of the packet it came in, from which on it is held once and not copied for each who gets
+/// it. Below, a copy costs less than what it takes to send it as a piece of its own (`perf/README.md`).
+pub const SHARED_BYTES_MIN: usize = 16 * 1024;
+
+/// Bytes of a packet that have to have come before room is reserved for all that it claims to be; until then room
+/// grows with what comes. What is reserved takes memory as it is filled, a huge page at a time at most.
+pub const INPUT_PROOF_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes that go through the layers of a connection (TLS, WebSocket) at a time: what they make of a large output is
+/// there piece by piece, as the client takes it.
+pub const LAYERED_BYTES_MAX: usize = 256 * 1024;
+
 /// Bytes waiting to be sent to one connection above which queued QoS 1 and 2
 /// deliveries and retained messages stay where they are until some are sent.
 pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
@@ -142,7 +154,8 @@ pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 /// it are dropped (counted and logged), or it is closed; `queue_bytes_max` can lower it. One message may pass it.
 pub const OUTPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Bytes of one send operation; the rest follows as the next. A connection that does not take as much within
+/// Bytes of one send operation; the rest follows as the next, so that a turn copies no more of an output to the kernel
+/// before others have theirs. A connection that does not take as much within
 /// `output_stalled_secs_max` is closed.
 pub const SEND_BYTES_MAX: usize = 256 * 1024;
 

@@ -3,8 +3,10 @@
 //! Knows no protocol bytes, no I/O and no thread.
 
 mod ids;
+mod large_buffer;
 pub mod limits;
 mod memory;
+mod output;
 mod pace;
 mod peer;
 mod placement;
@@ -13,7 +15,9 @@ mod text;
 mod time;
 
 pub use ids::{ClientId, ConnId, ListenerId, PacketId, RetainId, SessionKey, ShardId, ShardSet};
+pub use large_buffer::{give_back_some, share_buffer};
 pub use memory::{MemoryGauge, MemoryLevel, MemoryNews};
+pub use output::Output;
 pub use pace::{Pace, Spent};
 pub use peer::{Peer, source};
 pub use placement::home_of;

@@ -116,6 +116,6 @@ mod tests {
         assert!(broker.take_output(second).is_empty());
         peer.receive_mesh(NOW, own, broker.take_mesh(NOW, other));
         broker.receive_mesh(NOW, other, peer.take_mesh(NOW, own));
-        assert_eq!(broker.take_output(second), [0x20, 2, 1, 0]);
+        assert_eq!(broker.take_output(second).into_vec(), [0x20, 2, 1, 0]);
     }
 }

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::{
-    base::{ConnId, SessionKey, Time},
+    base::{ConnId, Output, SessionKey, Time},
     codec::{ConnAck, DecodeError, Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version},
     session::Session,
     storage::Source,
@@ -134,7 +134,7 @@ impl Broker {
         self.log_end(&connection, &cause);
         if let Cause::TooSlow(_) = cause {
             // It is not read anyway, begins with a whole packet, and its memory is what this is about.
-            connection.output = Vec::new();
+            connection.output = Output::default();
         }
         if connection.is_held {
             // What CONNACK promises may not hold yet, and nothing comes before that (MQTT-3.14.0-1).
@@ -149,7 +149,7 @@ impl Broker {
         self.connections.recycle(input);
         let records_before = self.appended();
         if let Cause::NetworkLost(_) = cause {
-            self.connections.recycle(output);
+            self.connections.recycle(output.into_room());
         } else if !session.is_some_and(|key| self.is_durable(key)) {
             self.effects.push_back(Effect::Close { conn, last: output });
         } else {
@@ -389,15 +389,16 @@ impl Broker {
             } else {
                 Packet::Disconnect(Disconnect { reason, properties })
             };
-            let start = connection.output.len();
-            packet.encode(connection.version, &mut connection.output);
-            if connection.output.len() - start <= connection.packet_bytes_max as usize {
+            let output = connection.output.tail();
+            let start = output.len();
+            packet.encode(connection.version, output);
+            if output.len() - start <= connection.packet_bytes_max as usize {
                 if let Some(key) = connection.session {
                     packet_log::sending(&self.sessions, key, &packet);
                 }
                 return;
             }
-            connection.output.truncate(start);
+            output.truncate(start);
         }
     }
 

@@ -302,6 +302,7 @@ impl Broker {
                 retain: will.retain,
                 expires_at: None,
                 original: None,
+                shared: None,
             });
             Box::new(StoredWill {
                 publication,

@@ -5,7 +5,7 @@
 
 use crate::{
     auth::places::Place,
-    base::{ConnId, ListenerId, Peer, SessionKey, Text, Time, limits},
+    base::{ConnId, ListenerId, Output, Peer, SessionKey, Text, Time, limits},
     codec::Version,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct Connection {
     /// Bytes read that do not make a whole packet yet, or that wait while reading is paused.
     pub(super) input: Vec<u8>,
     /// Bytes to send that the shell has not taken yet.
-    pub(super) output: Vec<u8>,
+    pub(super) output: Output,
     /// Bytes that the shell has taken and not reported as sent.
     pub(super) taken_bytes: usize,
     /// How many bytes of the output are replies to the client's own packets.
@@ -145,7 +145,7 @@ impl Connection {
             version: Version::V311,
             authentication: None,
             input: Vec::new(),
-            output: Vec::new(),
+            output: Output::default(),
             taken_bytes: 0,
             reply_bytes: 0,
             paused: Pause::default(),
@@ -173,7 +173,7 @@ impl Connection {
     }
 
     /// Bytes on their way to the client that the kernel has not taken yet.
-    pub(super) const fn backlog(&self) -> usize {
+    pub(super) fn backlog(&self) -> usize {
         self.output.len() + self.taken_bytes
     }
 
@@ -273,10 +273,10 @@ impl Connections {
         if !connection.is_dirty {
             connection.is_dirty = true;
             self.dirty.push(id);
-            if connection.output.capacity() == 0
+            if connection.output.tail().capacity() == 0
                 && let Some(spare) = self.spare.pop()
             {
-                connection.output = spare;
+                *connection.output.tail() = spare;
             }
         }
         Some(connection)
@@ -304,9 +304,9 @@ impl Connections {
     }
 
     /// Takes what is to be sent.
-    pub(super) fn take_output(&mut self, id: ConnId) -> Vec<u8> {
+    pub(super) fn take_output(&mut self, id: ConnId) -> Output {
         let Some(connection) = self.get_mut(id).filter(|connection| !connection.is_held) else {
-            return Vec::new();
+            return Output::default();
         };
         connection.is_dirty = false;
         connection.reply_bytes = 0;

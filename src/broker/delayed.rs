@@ -245,6 +245,7 @@ mod tests {
             retain: false,
             expires_at: None,
             original: None,
+            shared: None,
         }
     }
 

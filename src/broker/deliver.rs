@@ -255,14 +255,16 @@ impl Broker {
         delivery: &Delivery<'_>,
         is_fan_out: bool,
     ) -> Outcome {
+        if delivery.message.is_large() {
+            return self.send_large(key, delivery);
+        }
         let conn = self.sessions.get(key).and_then(|session| session.conn);
         let Some(conn) = conn else { return Outcome::Offline };
         let Some(connection) = self.connections.writer(conn) else { return Outcome::Offline };
         let Connection { version, output, packet_bytes_max, aliases_out, .. } = connection;
+        let output = output.tail();
         let start = output.len();
-        // An identifier takes up to five bytes.
-        let size = delivery.message.size() + 5 * delivery.identifiers.len();
-        if size + PUBLISH_OVERHEAD > limits::REMAINING_LENGTH_MAX as usize {
+        if delivery.size_max() > limits::REMAINING_LENGTH_MAX as usize {
             let reason = DropReason::PacketTooLarge;
             return self.drop_unsent(key, reason, delivery.qos, delivery.packet_id);
         }
@@ -290,7 +292,7 @@ impl Broker {
     }
 
     /// As if it had been sent and acknowledged (MQTT-3.1.2-25).
-    fn drop_unsent(
+    pub(super) fn drop_unsent(
         &mut self,
         key: SessionKey,
         reason: DropReason,
@@ -371,7 +373,7 @@ impl Broker {
                     let Some(connection) = self.connections.writer(conn) else { return };
                     let release = Ack::success(id);
                     packet_log::sending_ack(&self.sessions, key, PacketType::PubRel, &release);
-                    encode_ack(PacketType::PubRel, id, &mut connection.output);
+                    encode_ack(PacketType::PubRel, id, connection.output.tail());
                 }
                 Some(Outgoing::Expired(qos, finished)) => {
                     self.finish_delivery(key, finished);
@@ -404,7 +406,3 @@ fn append_aliased(
     }
     fits
 }
-
-/// Most bytes of a PUBLISH besides topic, payload, received properties and Subscription
-/// Identifiers: lengths, Packet Identifier, Message Expiry Interval.
-const PUBLISH_OVERHEAD: usize = 32;

@@ -1,17 +1,24 @@
 //! What was read from connections: whole packets are handled, the rest is kept, and nothing is
 //! looked at while a connection is paused.
 
+use bytes::Bytes;
+
 use crate::{
-    base::{ConnId, SessionKey, limits},
-    codec::{self, Frame, Original, Packet, PacketType, ReasonCode, next_frame},
+    base::{ConnId, SessionKey, limits, share_buffer},
+    codec::{self, Frame, Original, Packet, PacketType, ReasonCode, frame_len, next_frame},
 };
 
-use super::{Broker, Effect, Flow, close::Cause, packet_log};
+use super::{Broker, Effect, Flow, close::Cause, connection::Connection, packet_log};
 
 impl Broker {
-    /// Handles the whole packets at the start of `bytes`; returns how many
+    /// Handles the whole packets at the start of `bytes`, which are `whole` if they can be shared; returns how many
     /// bytes they were. Stops early where the connection is paused.
-    pub(super) fn read_packets(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
+    pub(super) fn read_packets(
+        &mut self,
+        conn: ConnId,
+        bytes: &[u8],
+        whole: Option<&Bytes>,
+    ) -> usize {
         let mut used = 0;
         loop {
             let Some(connection) = self.connections.get_mut(conn) else { return bytes.len() };
@@ -28,10 +35,8 @@ impl Broker {
                 }
                 return used;
             }
-            let packet_bytes_max = match connection.session {
-                Some(_) => self.policy.limits.packet_bytes_max,
-                None => self.policy.limits.packet_bytes_max.min(limits::CONNECT_BYTES_MAX),
-            };
+            let packet_bytes_max =
+                packet_bytes_max(connection, self.policy.limits.packet_bytes_max);
             let rest = &bytes[used..];
             let flow = match next_frame(rest, packet_bytes_max) {
                 Ok(None) => return used,
@@ -52,7 +57,7 @@ impl Broker {
                 }
                 Ok(Some(frame)) => {
                     used += frame.len;
-                    self.packet(conn, &frame, rest)
+                    self.packet(conn, &frame, rest, whole)
                 }
                 Err(error) => {
                     self.close(conn, Cause::Faulty(error));
@@ -70,11 +75,39 @@ impl Broker {
         if rest.is_empty() {
             return;
         }
-        let mut input = self.connections.spare();
+        let mut input = match frame_len(rest) {
+            Some(len) if len >= limits::SHARED_BYTES_MIN => Vec::new(),
+            _ => self.connections.spare(),
+        };
         input.extend_from_slice(rest);
         match self.connections.get_mut(conn) {
             Some(connection) => connection.input = input,
             None => self.connections.recycle(input),
+        }
+    }
+
+    /// Takes bytes that stand behind others, or are so many that a large packet may be among them. A large packet
+    /// gets a buffer of its own, which is exactly as long, so that it can be kept as it is.
+    pub(super) fn receive_behind(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let bytes_max = packet_bytes_max(connection, self.policy.limits.packet_bytes_max);
+        let input = &mut connection.input;
+        let large = frame_len(input).filter(|len| {
+            (limits::SHARED_BYTES_MIN..=bytes_max as usize).contains(len) && input.len() < *len
+        });
+        let Some(len) = large.filter(|_| !connection.paused.any()) else {
+            input.extend_from_slice(bytes);
+            return self.read_input(conn);
+        };
+        let missing = len - input.len();
+        let (now, later) = bytes.split_at(missing.min(bytes.len()));
+        make_room(input, now.len(), len);
+        input.extend_from_slice(now);
+        if now.len() == missing {
+            self.read_input(conn);
+            if !later.is_empty() {
+                self.receive(self.now, conn, later);
+            }
         }
     }
 
@@ -88,7 +121,12 @@ impl Broker {
             return;
         }
         let mut input = std::mem::take(&mut connection.input);
-        let used = self.read_packets(conn, &input);
+        let is_large = |len| (limits::SHARED_BYTES_MIN..=input.len()).contains(&len);
+        // What has to wait for a lane stays as it is.
+        if !self.peers.any_full() && frame_len(&input).is_some_and(is_large) {
+            return self.read_large_input(conn, input);
+        }
+        let used = self.read_packets(conn, &input, None);
         if used < input.len()
             && let Some(connection) = self.connections.get_mut(conn)
         {
@@ -96,6 +134,20 @@ impl Broker {
             connection.input = input;
         } else {
             self.connections.recycle(input);
+        }
+    }
+
+    /// The same for what begins with a large packet, which is shared with whoever gets its payload.
+    fn read_large_input(&mut self, conn: ConnId, mut input: Vec<u8>) {
+        if input.capacity() > 2 * input.len() {
+            input.shrink_to_fit();
+        }
+        let whole = share_buffer(input);
+        let used = self.read_packets(conn, &whole, Some(&whole));
+        if used < whole.len()
+            && let Some(connection) = self.connections.get_mut(conn)
+        {
+            connection.input = whole[used..].to_vec();
         }
     }
 
@@ -125,8 +177,14 @@ impl Broker {
         }
     }
 
-    /// Handles one packet. `rest` is what was read from its first byte on.
-    fn packet(&mut self, conn: ConnId, frame: &Frame<'_>, rest: &[u8]) -> Flow {
+    /// Handles one packet. `rest` is what was read from its first byte on, a part of `whole` if that can be shared.
+    fn packet(
+        &mut self,
+        conn: ConnId,
+        frame: &Frame<'_>,
+        rest: &[u8],
+        whole: Option<&Bytes>,
+    ) -> Flow {
         let Some(connection) = self.connections.get_mut(conn) else { return Flow::Gone };
         let Some(key) = connection.session else { return self.first_packet(conn, frame, rest) };
         connection.last_packet_at = self.now;
@@ -135,9 +193,12 @@ impl Broker {
         // The frequent ones apart: a `Packet` has room for a CONNECT, and moving it costs more than
         // decoding them.
         let handled = match frame.packet_type() {
+            Some(PacketType::Publish) if frame.len >= limits::SHARED_BYTES_MIN => {
+                self.large_publish(conn, key, version, &rest[..frame.len], whole)
+            }
             Some(PacketType::Publish) => codec::decode_publish(version, frame).map(|publish| {
                 let original = Original::new(version, frame, &rest[..frame.len]);
-                self.publish(conn, key, &publish, original)
+                self.publish(conn, key, &publish, original, None)
             }),
             Some(
                 kind @ (PacketType::PubAck
@@ -171,4 +232,25 @@ impl Broker {
             _ => self.close(conn, Cause::Refused(ReasonCode::ProtocolError, "unexpected packet")),
         }
     }
+}
+
+/// The largest packet that is taken from a connection: less while nobody knows who it is.
+fn packet_bytes_max(connection: &Connection, bytes_max: u32) -> u32 {
+    match connection.session {
+        Some(_) => bytes_max,
+        None => bytes_max.min(limits::CONNECT_BYTES_MAX),
+    }
+}
+
+/// Makes room for `more` bytes of a packet of `packet_bytes`, and for what comes then: first for as much again as has
+/// come, so that nothing is had for a claim, then for all of it, so that little is ever copied.
+fn make_room(input: &mut Vec<u8>, more: usize, packet_bytes: usize) {
+    let needed = input.len() + more;
+    if needed <= input.capacity() {
+        return;
+    }
+    let ahead = if needed < limits::INPUT_PROOF_BYTES { 2 * needed } else { packet_bytes };
+    let room = ahead.min(packet_bytes).max(needed);
+    // Where so much address space cannot be had, it grows with what comes all the same.
+    let _ = input.try_reserve_exact(room - input.len());
 }

@@ -527,6 +527,7 @@ mod tests {
             retain: true,
             expires_at: None,
             original: None,
+            shared: None,
         })
     }
 

@@ -24,6 +24,7 @@ mod exclusive;
 mod flapping;
 mod input;
 mod intake;
+mod large;
 mod log_publication;
 mod log_room;
 mod memory;
@@ -79,7 +80,7 @@ use crate::{
         places::{Places, Rule},
         scram,
     },
-    base::{ConnId, Peer, SessionKey, ShardId, Text, Time, home_of, limits},
+    base::{ConnId, Output, Peer, SessionKey, ShardId, Text, Time, home_of, limits},
     codec::{Packet, Version},
     config::Policy,
     storage::Target,
@@ -112,7 +113,7 @@ pub enum Effect {
         /// Which connection.
         conn: ConnId,
         /// Its last output.
-        last: Vec<u8>,
+        last: Output,
     },
     /// The broker has forgotten the connection: its home is another shard.
     Move {
@@ -170,7 +171,7 @@ pub struct Broker {
     timers: Timers,
     effects: VecDeque<Effect>,
     /// Connections to be closed when so many records of the log are on disk, with their last output.
-    closing: VecDeque<(u64, ConnId, Vec<u8>)>,
+    closing: VecDeque<(u64, ConnId, Output)>,
     counters: Counters,
     /// Client ids assigned so far.
     assigned: u64,
@@ -295,12 +296,12 @@ impl Broker {
     pub fn receive(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         self.now = now;
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.input.is_empty() && !connection.paused.any() {
-            let used = self.read_packets(conn, bytes);
+        let is_alone = connection.input.is_empty() && !connection.paused.any();
+        if is_alone && bytes.len() < limits::SHARED_BYTES_MIN {
+            let used = self.read_packets(conn, bytes, None);
             self.keep_input(conn, &bytes[used..]);
         } else {
-            connection.input.extend_from_slice(bytes);
-            self.read_input(conn);
+            self.receive_behind(conn, bytes);
         }
     }
 
@@ -383,14 +384,14 @@ impl Broker {
 
     /// What is to be sent to the connection now; empty if nothing is, or if the
     /// connection is gone.
-    pub fn take_output(&mut self, conn: ConnId) -> Vec<u8> {
+    pub fn take_output(&mut self, conn: ConnId) -> Output {
         self.connections.take_output(conn)
     }
 
     /// All of the output taken last was sent. Gives its buffer back.
-    pub fn written(&mut self, now: Time, conn: ConnId, buffer: Vec<u8>) {
+    pub fn written(&mut self, now: Time, conn: ConnId, sent: Output) {
         self.now = now;
-        self.connections.recycle(buffer);
+        self.connections.recycle(sent.into_room());
         if let Some(tracer) = &mut self.tracer {
             tracer.written(conn);
         }
@@ -406,8 +407,8 @@ impl Broker {
     }
 
     /// Gives back the buffer of a connection that the broker has forgotten.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
-        self.connections.recycle(buffer);
+    pub fn recycle(&mut self, output: Output) {
+        self.connections.recycle(output.into_room());
     }
 
     /// Whether something waits for the lane to that shard.
@@ -490,13 +491,14 @@ impl Broker {
         encode: impl FnOnce(Version, &mut Vec<u8>),
     ) -> Flow {
         let Some(connection) = self.connections.writer(conn) else { return Flow::Gone };
-        let before = connection.output.len();
-        encode(connection.version, &mut connection.output);
-        let bytes = connection.output.len() - before;
+        let output = connection.output.tail();
+        let before = output.len();
+        encode(connection.version, output);
+        let bytes = output.len() - before;
         connection.reply_bytes += bytes;
         if bytes > connection.packet_bytes_max as usize {
             // MQTT-3.1.2-24, and without its answer the client cannot go on.
-            connection.output.truncate(before);
+            output.truncate(before);
             return self.close(conn, too_large);
         }
         Flow::Continue

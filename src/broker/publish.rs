@@ -1,6 +1,8 @@
 //! PUBLISH from a client and both directions' acknowledgements (MQTT 5.0
 //! sections 3.3 to 3.7, 4.3).
 
+use bytes::Bytes;
+
 use crate::{
     base::{ClientId, ConnId, PacketId, QoS, SessionKey},
     codec::{Ack, Original, PacketType, Publish, ReasonCode, Version},
@@ -31,13 +33,15 @@ pub(super) struct From<'a> {
 }
 
 impl Broker {
-    /// Takes over an application message and sees to it that it is acknowledged.
+    /// Takes over an application message and sees to it that it is acknowledged. Its payload is a part of `shared`,
+    /// if that is there.
     pub(super) fn publish(
         &mut self,
         conn: ConnId,
         key: SessionKey,
         publish: &Publish<'_>,
         original: Option<Original<'_>>,
+        shared: Option<&Bytes>,
     ) -> Flow {
         self.counters.publishes_received += 1;
         let split = SplitProperties::new(publish.properties);
@@ -76,6 +80,7 @@ impl Broker {
                 retain: publish.retain,
                 expires_at: None,
                 original: original.filter(|_| split.is_whole()),
+                shared,
             };
             let from =
                 From { source: self.source_of(key, publish), conn: Some(conn), client: None };

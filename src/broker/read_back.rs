@@ -3,8 +3,10 @@
 
 use std::io;
 
+use bytes::Bytes;
+
 use crate::{
-    base::{QoS, SessionKey, TimeOrigin, limits},
+    base::{QoS, SessionKey, TimeOrigin, limits, share_buffer},
     message::Publication,
     session::{Finished, Logged, Queued},
     storage::{
@@ -54,7 +56,7 @@ impl Broker {
             return;
         }
         let bytes = match result {
-            Ok(bytes) => bytes,
+            Ok(bytes) => share_buffer(bytes),
             Err(error) => {
                 // Nothing is lost: it is tried again when the client acknowledges something or connects.
                 tracing::error!(client = %session.client, at = ?read.at, %error, "cannot read the log");
@@ -116,7 +118,7 @@ impl Broker {
         hold: Hold,
         wanted: (SessionNumber, DeliveryNumber),
         start: Position,
-        bytes: &[u8],
+        bytes: &Bytes,
     ) -> Found {
         let Some(durable) = &self.durable else { return Found::Lost };
         let from = hold.at.offset.checked_sub(start.offset);
@@ -126,7 +128,10 @@ impl Broker {
         };
         let mut targets = Vec::new();
         match durable.log.id().read_record(hold.at, rest, &mut targets) {
-            ReadRecord::Whole(Record::Publication(record), _) => {
+            ReadRecord::Whole(Record::Publication(mut record), _) => {
+                // Not if much else would be kept for it.
+                let whole = Some(bytes).filter(|_| record.message.payload.len() >= bytes.len() / 2);
+                record.message.shared = whole;
                 let Some(queued) = queued(&record, wanted, hold, durable.origin) else {
                     return Found::Lost;
                 };

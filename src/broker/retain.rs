@@ -395,6 +395,7 @@ mod tests {
                 retain: true,
                 expires_at: None,
                 original: None,
+                shared: None,
             });
             let id = RetainId { shard, stamp: NonZeroU64::new(n).unwrap() };
             broker.store_retained(Stored { publication, id, hold: None });

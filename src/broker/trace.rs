@@ -429,6 +429,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        base::Output,
         broker::{Broker, BrokerSetup, Origin},
         config::{Limits, Policy},
     };
@@ -511,7 +512,7 @@ mod tests {
             self.written(shard, conn, buffer);
         }
 
-        fn written(&mut self, shard: usize, conn: ConnId, buffer: Vec<u8>) {
+        fn written(&mut self, shard: usize, conn: ConnId, buffer: Output) {
             self.brokers[shard].tracer().unwrap().input_taken(stopwatch());
             self.brokers[shard].written(T, conn, buffer);
         }

@@ -30,7 +30,7 @@ pub use frame::{Frame, PacketType, frame_len, next_frame};
 pub use packet::{Packet, decode, decode_ack, decode_from_client, decode_publish};
 pub use properties::{Properties, PropertyBuf};
 pub use property::Property;
-pub use publish::{Original, Publish, encode_publish};
+pub use publish::{Original, Publish, encode_publish, encode_publish_head};
 pub use reason::ReasonCode;
 pub use suback::{SubAck, UnsubAck};
 pub use subscribe::{

@@ -115,11 +115,29 @@ impl<'a> Original<'a> {
 ///
 /// The whole packet must fit [`crate::base::limits::REMAINING_LENGTH_MAX`].
 pub fn encode_publish(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>) -> Option<usize> {
+    let packet_id_at = put_head(version, publish, publish.payload.len(), out);
+    out.put(publish.payload);
+    packet_id_at
+}
+
+/// The same without the payload, which is to follow.
+pub fn encode_publish_head(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>) {
+    put_head(version, publish, 0, out);
+}
+
+/// Appends all but the payload, with room for `more` bytes behind it.
+#[inline]
+fn put_head(
+    version: Version,
+    publish: &Publish<'_>,
+    more: usize,
+    out: &mut Vec<u8>,
+) -> Option<usize> {
     let topic = field(publish.topic.map_or("", TopicName::as_str).as_bytes());
     let id_len = if publish.qos == QoS::AtMostOnce { 0 } else { 2 };
     let remaining =
         2 + topic.len() + id_len + publish.properties.encoded_len(version) + publish.payload.len();
-    out.reserve(HEADER_BYTES_MAX + remaining);
+    out.reserve(HEADER_BYTES_MAX + remaining - publish.payload.len() + more);
     out.put_u8(first_byte(publish));
     out.put_varint(remaining);
     out.put_field(topic);
@@ -128,7 +146,6 @@ pub fn encode_publish(version: Version, publish: &Publish<'_>, out: &mut Vec<u8>
         out.put_u16(publish.packet_id.map_or(0, PacketId::get));
     }
     publish.properties.encode(version, out);
-    out.put(publish.payload);
     packet_id_at
 }
 

@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, path::PathBuf};
 
 use super::{
     Settings, address::Endpoint, auth_table, listeners::ListenerSettings, problem::Origin, table,
-    table_admission, table_listener::LISTENER_KEYS,
+    table_admission, table_limits, table_listener::LISTENER_KEYS,
 };
 
 /// One configuration key, of all settings or of those of one listener.
@@ -55,9 +55,15 @@ pub(super) struct List<S = Settings> {
 impl Key {
     /// Every key, in the order of the documentation.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> + Clone {
-        [table::LISTEN_KEYS, auth_table::KEYS, table::KEYS, table_admission::KEYS]
-            .into_iter()
-            .flatten()
+        [
+            table::LISTEN_KEYS,
+            auth_table::KEYS,
+            table::KEYS,
+            table_limits::KEYS,
+            table_admission::KEYS,
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// The sections that keys stand in.

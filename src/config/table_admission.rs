@@ -5,7 +5,7 @@
 use super::{
     RateExceeded,
     keys::{Key, Kind},
-    table::{I64, U16, U32, limit},
+    table_limits::{I64, U16, U32, limit},
 };
 
 pub(super) static KEYS: &[Key] = &[

@@ -8,7 +8,7 @@ use super::{
     auth_rules::add_method,
     keys::{Key, Kind, List},
     listeners::{ListenerSettings, certificate_files, file, origin, unix_mode, websocket_path},
-    table::{I64, U16},
+    table_limits::{I64, U16},
 };
 
 /// A list whose elements are read one by one.

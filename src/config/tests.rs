@@ -5,6 +5,7 @@ mod auth_tests;
 use std::{ffi::OsString, io, net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use super::*;
+use crate::base::QoS;
 use crate::base::limits::PASSWORD_FILE_BYTES_MAX;
 use crate::topic::{RewriteScope, Strategy, TopicFilter};
 

@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::Instant,
 };
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     base::{ShardId, TimeOrigin},
-    shard::{segment_path, sync_directory},
+    shard::{segment_path, sync_directory, write_at},
     storage::{RecoveredShard, Write},
 };
 
@@ -97,7 +97,7 @@ impl Head {
             self.0 = Some((write.segment, create_file(&path)?));
         }
         match &self.0 {
-            Some((_, file)) => file.write_all_at(&write.bytes, write.offset.into()),
+            Some((_, file)) => write_at(file, write),
             None => Ok(()),
         }
     }

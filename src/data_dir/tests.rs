@@ -146,7 +146,7 @@ impl Writer {
                 if write.offset == 0 {
                     file.set_len(write.segment_bytes.into()).unwrap();
                 }
-                file.write_all_at(&write.bytes, write.offset.into()).unwrap();
+                crate::shard::write_at(&file, &write).unwrap();
             }
             self.log.batch_committed();
         }
@@ -155,7 +155,7 @@ impl Writer {
 
 fn message<'a>(topic: &'a str, payload: &'a [u8], retain: bool) -> MessageRecord<'a> {
     let (properties, qos, expires_at) = (&[][..], QoS::AtLeastOnce, None);
-    MessageRecord { topic, properties, payload, qos, retain, expires_at }
+    MessageRecord { topic, properties, payload, shared: None, qos, retain, expires_at }
 }
 
 /// A client and the payloads that it has yet to get.

@@ -21,7 +21,10 @@ pub use self::{
 };
 use self::{proxy::ProxyHeader, tls::Tls, websocket::WebSocket};
 use crate::{
-    base::{ListenerId, Peer, Text, limits::SPARE_BUFFER_BYTES_MAX},
+    base::{
+        ListenerId, Output, Peer, Text,
+        limits::{LAYERED_BYTES_MAX, SPARE_BUFFER_BYTES_MAX},
+    },
     config::{ProxySources, WebSocketRules},
 };
 
@@ -62,6 +65,8 @@ impl Transport {
             websocket: listener.websocket.clone().map(WebSocket::new),
             kept: Vec::new(),
             answers: Vec::new(),
+            unsent: Output::default(),
+            unsent_at: 0,
             news: None,
             end: None,
         }))
@@ -96,6 +101,9 @@ pub struct Layers {
     kept: Vec<u8>,
     /// To be sent before all else.
     answers: Vec<u8>,
+    /// To be sent behind that, and how far it has been.
+    unsent: Output,
+    unsent_at: usize,
     news: Option<News>,
     end: Option<End>,
 }
@@ -208,21 +216,33 @@ impl Layers {
         !self.answers.is_empty() || self.websocket.as_ref().is_some_and(WebSocket::has_answers)
     }
 
-    /// Appends to `out` what `plain` is on the socket, behind what the layers have to answer.
-    pub fn send(&mut self, plain: &[u8], out: &mut Vec<u8>, room: &mut Room) {
+    /// Takes over what is to be sent, behind what was.
+    pub fn load(&mut self, output: Output) {
+        self.unsent.append(output);
+    }
+
+    /// Whether [`Self::send`] has more of what was loaded.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Appends to `out` what the next bytes that were loaded are on the socket, up to [`LAYERED_BYTES_MAX`] of them,
+    /// behind what the layers have to answer. Returns what was loaded when that was the last of it.
+    pub fn send(&mut self, out: &mut Vec<u8>, room: &mut Room) -> Option<Output> {
         out.append(&mut self.answers);
-        match (&mut self.tls, &mut self.websocket) {
-            (None, None) => out.extend_from_slice(plain),
-            (Some(tls), None) => tls.send(plain, out),
-            (None, Some(websocket)) => websocket.send(plain, out),
-            (Some(tls), Some(websocket)) => {
-                room.frames.clear();
-                websocket.send(plain, &mut room.frames);
-                tls.send(&room.frames, out);
-                room.frames.clear();
-                room.frames.shrink_to(SPARE_BUFFER_BYTES_MAX);
-            }
+        let Self { tls, websocket, unsent, unsent_at, .. } = self;
+        wrap(tls, websocket, b"", out, room);
+        let end = unsent.len().min(*unsent_at + LAYERED_BYTES_MAX);
+        while *unsent_at < end {
+            let piece = unsent.piece(*unsent_at);
+            let piece = &piece[..piece.len().min(end - *unsent_at)];
+            wrap(tls, websocket, piece, out, room);
+            *unsent_at += piece.len();
         }
+        (end == unsent.len()).then(|| {
+            *unsent_at = 0;
+            std::mem::take(unsent)
+        })
     }
 
     /// Takes leave: nothing can be sent afterwards.
@@ -267,6 +287,28 @@ impl Layers {
         let decrypted = tls.receive(bytes, records, frames, answers);
         let decoded = websocket.receive(frames, plain);
         decrypted.and_then(|()| learn_user(tls, was_handshaking, news)).and(decoded)
+    }
+}
+
+/// Appends to `out` what `plain` is on the socket, and what a WebSocket has to answer before.
+fn wrap(
+    tls: &mut Option<Tls>,
+    websocket: &mut Option<WebSocket>,
+    plain: &[u8],
+    out: &mut Vec<u8>,
+    room: &mut Room,
+) {
+    match (tls, websocket) {
+        (None, None) => out.extend_from_slice(plain),
+        (Some(tls), None) => tls.send(plain, out),
+        (None, Some(websocket)) => websocket.send(plain, out),
+        (Some(tls), Some(websocket)) => {
+            room.frames.clear();
+            websocket.send(plain, &mut room.frames);
+            tls.send(&room.frames, out);
+            room.frames.clear();
+            room.frames.shrink_to(SPARE_BUFFER_BYTES_MAX);
+        }
     }
 }
 

@@ -671,6 +671,7 @@ mod tests {
             retain: false,
             expires_at,
             original: None,
+            shared: None,
         };
         let publication = Publication::new(&message);
         Queued { publication, qos, retain: false, identifiers: Identifiers::new(), logged: None }

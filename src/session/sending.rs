@@ -160,6 +160,7 @@ mod tests {
             retain: false,
             expires_at: None,
             original: None,
+            shared: None,
         };
         Queued {
             publication: Publication::new(&message),

@@ -16,7 +16,7 @@ use super::{
     ring::{GENERATION_MAX, SendId},
 };
 use crate::{
-    base::{ConnId, Peer, ShardId},
+    base::{ConnId, Output, Peer, ShardId},
     broker::Origin,
     listener::Transport,
 };
@@ -57,8 +57,9 @@ pub(super) enum Phase {
     Open,
     /// To be handed to another shard once no operation is left.
     Moving(Box<Move>),
-    /// What is being sent goes out, then these last bytes, then the end of our stream.
-    Draining { last: Option<Box<Vec<u8>>> },
+    /// What is being sent goes out, then these last bytes, which may wait in the layers, and the leave that those
+    /// take, then the end of our stream.
+    Draining { last: Option<Box<Output>> },
     /// Everything is sent. Reads on until the peer has closed: closing with unread input would make
     /// the kernel send a reset, which can destroy those last bytes on their way.
     Lingering,

@@ -19,7 +19,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use tracing::warn;
 
 use crate::{
-    base::ShardId,
+    base::{ShardId, give_back_some},
     storage::{Batch, Write},
 };
 
@@ -202,6 +202,19 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Writes to a segment's file, piece by piece.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn write_at(file: &File, write: &Write) -> io::Result<()> {
+    let mut at = u64::from(write.offset);
+    write.bytes.pieces().flat_map(|piece| piece.chunks(WRITTEN_BYTES_MAX)).try_for_each(|piece| {
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+        Ok(())
+    })
+}
+
 /// Creates a segment's file with room for so many bytes, and makes it last.
 fn create_segment(directory: &Path, path: &Path, room: u32) -> io::Result<File> {
     // Whatever is there was never committed.
@@ -278,7 +291,11 @@ impl Worker {
                 Some(at) => self.jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match job {
-                Ok(job) => self.handle(job),
+                Ok(job) => {
+                    self.handle(job);
+                    // A shard that shares the processor comes in between.
+                    while give_back_some() {}
+                }
                 Err(RecvTimeoutError::Timeout) => self.try_again(),
                 Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
@@ -337,8 +354,9 @@ impl Worker {
         self.done
     }
 
-    fn commit(&mut self, batch: Batch) {
+    fn commit(&mut self, mut batch: Batch) {
         let began = Instant::now();
+        batch.writes.iter_mut().for_each(Write::seal);
         match self.write(&batch) {
             Ok(()) => {
                 self.done.syncs += 1;
@@ -385,7 +403,7 @@ impl Worker {
                 self.keep_open(segment, file);
             }
         }
-        self.file(segment)?.write_all_at(&write.bytes, write.offset.into())
+        write_at(self.file(segment)?, write)
     }
 
     fn read(&mut self, segment: u32, offset: u32, bytes: u32) -> io::Result<Vec<u8>> {
@@ -503,6 +521,9 @@ impl Worker {
 /// A disk that takes longer for what it has to do at the end may take for ever.
 const END_MAX: Duration = Duration::from_secs(10);
 
+/// Bytes written at a time: a shard that shares the processor comes in between.
+const WRITTEN_BYTES_MAX: usize = 1024 * 1024;
+
 /// Between two attempts at what failed.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -555,7 +576,8 @@ mod tests {
             segment,
             offset,
             segment_bytes: ROOM,
-            bytes: bytes.to_vec(),
+            bytes: bytes.to_vec().into(),
+            unsealed: Vec::new(),
         };
         Job::Write(Batch { writes: writes.iter().map(write).collect() })
     }

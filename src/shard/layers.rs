@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     auth::queue::FairQueue,
-    base::{ConnId, Peer, limits::HANDSHAKE_MICROS_PER_TURN},
+    base::{ConnId, Output, Peer, limits::HANDSHAKE_MICROS_PER_TURN},
     listener::{CloseCode, End, News, Room, Transport},
 };
 
@@ -93,29 +93,47 @@ impl Shard {
     }
 
     /// What is to be sent to an open connection now, as it is on its socket.
-    pub(super) fn take_out(&mut self, conn: ConnId) -> Vec<u8> {
-        let output = self.broker.take_output(conn);
-        let Some(found) = self.connections.get(conn) else { return output };
-        let Some(layers) = found.transport.layers() else { return output };
-        if output.is_empty() && !layers.has_answers() {
-            return output;
+    pub(super) fn take_out(&mut self, conn: ConnId) -> Output {
+        let Some(found) = self.connections.get(conn) else { return Output::default() };
+        let Some(layers) = found.transport.layers() else { return self.broker.take_output(conn) };
+        if !layers.has_unsent() {
+            layers.load(self.broker.take_output(conn));
+        }
+        if !layers.has_unsent() && !layers.has_answers() {
+            return Output::default();
         }
         let mut out = self.broker.spare();
-        layers.send(&output, &mut out, &mut self.seam.room);
-        self.broker.recycle(output);
-        out
+        if let Some(loaded) = layers.send(&mut out, &mut self.seam.room) {
+            self.broker.recycle(loaded);
+        }
+        out.into()
     }
 
-    /// The last bytes to a connection as they are on its socket, with the leave that its layers take.
-    pub(super) fn take_leave(&mut self, conn: ConnId, last: Vec<u8>) -> Vec<u8> {
+    /// The next of the last bytes to a connection as they are on its socket, with the leave that its layers take at
+    /// their end; empty behind that.
+    pub(super) fn take_last(&mut self, conn: ConnId) -> Output {
         let code = if self.is_running() { CloseCode::Normal } else { CloseCode::GoingAway };
-        let Some(found) = self.connections.get(conn) else { return last };
-        let Some(layers) = found.transport.layers() else { return last };
+        let Some(Connection { transport, phase: Phase::Draining { last }, .. }) =
+            self.connections.get(conn)
+        else {
+            return Output::default();
+        };
+        let Some(layers) = transport.layers().filter(|_| last.is_some()) else {
+            return last.take().map(|last| *last).unwrap_or_default();
+        };
         let mut out = self.broker.spare();
-        layers.send(&last, &mut out, &mut self.seam.room);
-        layers.close(code, &mut out, &mut self.seam.room);
-        self.broker.recycle(last);
-        out
+        if let Some(loaded) = layers.send(&mut out, &mut self.seam.room) {
+            self.broker.recycle(loaded);
+            *last = None;
+            layers.close(code, &mut out, &mut self.seam.room);
+        }
+        out.into()
+    }
+
+    /// Whether the layers of a connection have more of what the broker takes to be under way.
+    pub(super) fn has_unsent(&mut self, conn: ConnId) -> bool {
+        let found = self.connections.get(conn);
+        found.and_then(|found| found.transport.layers()).is_some_and(|layers| layers.has_unsent())
     }
 
     /// What the layers make of the end: whether it was in order, and how the broker is told.

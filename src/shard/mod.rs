@@ -75,7 +75,7 @@ pub use self::{
 
 pub(crate) use self::{
     auth_pool::AuthPool,
-    disk::{parse_segment_name, segment_path, sync_directory},
+    disk::{parse_segment_name, segment_path, sync_directory, write_at},
     gate::Gate,
     lanes::LaneEnds,
     memory::MemoryBudget,

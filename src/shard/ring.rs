@@ -13,7 +13,7 @@ use std::{
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BUFFER_BYTES, BufferPool, Filled, GROUP};
-use crate::base::{ConnId, limits};
+use crate::base::{ConnId, Output, limits::SEND_BYTES_MAX};
 
 /// What one completion means.
 pub enum Event {
@@ -21,8 +21,8 @@ pub enum Event {
     Ready { listener: u32 },
     /// A receive produced something. Without `more` it has ended and may be armed again.
     Received { conn: ConnId, what: Received, more: bool },
-    /// A send has ended: all of the buffer was sent, or the socket failed. The buffer comes back.
-    Sent { conn: ConnId, result: io::Result<()>, buffer: Vec<u8> },
+    /// A send has ended: all of the output was sent, or the socket failed. The output comes back.
+    Sent { conn: ConnId, result: io::Result<()>, output: Output },
     /// The time given to [`Ring::set_timer`] has passed.
     TimerFired,
 }
@@ -75,7 +75,7 @@ impl SendId {
 struct Sending {
     conn: ConnId,
     socket: RawFd,
-    buffer: Vec<u8>,
+    output: Output,
     sent: usize,
     /// Looks at it since something of it was last sent.
     looks: u32,
@@ -138,16 +138,16 @@ impl Ring {
         self.cancel(Operation::Receive.of(conn));
     }
 
-    /// Sends all of `buffer`, which must not be empty. One send a connection at a time, or their
+    /// Sends all of `output`, which must not be empty, piece by piece. One send a connection at a time, or their
     /// bytes mix.
-    pub fn send(&mut self, conn: ConnId, socket: RawFd, buffer: Vec<u8>) -> SendId {
-        debug_assert!(!buffer.is_empty());
+    pub fn send(&mut self, conn: ConnId, socket: RawFd, output: Output) -> SendId {
+        debug_assert!(!output.is_empty());
         let send = self.free_sends.pop().unwrap_or_else(|| {
             self.sends.push(None);
             SendId::at(self.sends.len() - 1)
         });
-        let before =
-            self.sends[send.place()].replace(Sending { conn, socket, buffer, sent: 0, looks: 0 });
+        let sending = Sending { conn, socket, output, sent: 0, looks: 0 };
+        let before = self.sends[send.place()].replace(sending);
         assert!(before.is_none(), "the kernel may still be reading the buffer before");
         self.push_send(send);
         send
@@ -315,7 +315,7 @@ impl Ring {
         }
     }
 
-    /// A short send goes on from its place and makes no event.
+    /// A short send goes on from its place, as the next piece does, and makes no event.
     fn sent(&mut self, send: SendId, result: io::Result<u32>) -> Option<Event> {
         let place = self.sends.get_mut(send.place())?;
         let sending = place.as_mut()?;
@@ -323,7 +323,7 @@ impl Ring {
             Ok(bytes) => {
                 sending.sent += bytes as usize;
                 sending.looks = 0;
-                if sending.sent < sending.buffer.len() {
+                if sending.sent < sending.output.len() {
                     self.push_send(send);
                     return None;
                 }
@@ -335,17 +335,20 @@ impl Ring {
             }
             Err(error) => Err(error),
         };
-        let Sending { conn, buffer, .. } = place.take()?;
+        let Sending { conn, output, .. } = place.take()?;
         self.free_sends.push(send);
-        Some(Event::Sent { conn, result, buffer })
+        Some(Event::Sent { conn, result, output })
     }
 
     fn push_send(&mut self, send: SendId) {
         let Some(Some(sending)) = self.sends.get(send.place()) else { return };
-        let rest = &sending.buffer[sending.sent..];
-        let bytes = rest.len().min(limits::SEND_BYTES_MAX) as u32;
-        let entry = opcode::Send::new(types::Fd(sending.socket), rest.as_ptr(), bytes)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL);
+        let piece = sending.output.piece(sending.sent);
+        let bytes = piece.len().min(SEND_BYTES_MAX);
+        // The head of a packet is to leave together with what it is the head of.
+        let is_last = sending.sent + bytes == sending.output.len();
+        let more = if is_last { 0 } else { libc::MSG_MORE };
+        let entry = opcode::Send::new(types::Fd(sending.socket), piece.as_ptr(), bytes as u32)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more);
         self.push(entry.build().user_data(Operation::Send.tag(send.place() as u32, 0)));
     }
 
@@ -371,7 +374,7 @@ impl Ring {
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: whatever an entry points to outlives the operation: receive buffers are `buffers`,
         // bytes to send are in `sends` until their completion, the time value is `timer`. None of
-        // them is freed before the ring (see `Drop`), and none moves: a `Vec`'s heap stays in place.
+        // them is freed before the ring (see `Drop`), and none moves: the heap of a `Vec` or `Bytes` stays in place.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
 

@@ -44,15 +44,40 @@ fn a_send_larger_than_the_socket_buffer_completes_once_with_its_buffer() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut ring = ring();
     let bytes: Vec<u8> = (0..5_000_000_u32).map(|number| number as u8).collect();
-    ring.send(CONN, ours.as_raw_fd(), bytes.clone());
+    ring.send(CONN, ours.as_raw_fd(), bytes.clone().into());
     ring.enter().unwrap();
     let reader = thread::spawn(move || {
         let mut got = vec![0; 5_000_000];
         theirs.read_exact(&mut got).unwrap();
         got
     });
-    let Event::Sent { conn: CONN, result: Ok(()), buffer } = event(&mut ring) else { panic!() };
-    assert!(buffer == bytes && reader.join().unwrap() == bytes);
+    let Event::Sent { conn: CONN, result: Ok(()), output } = event(&mut ring) else { panic!() };
+    assert!(output.into_vec() == bytes && reader.join().unwrap() == bytes);
+}
+
+#[test]
+fn shared_pieces_are_sent_in_their_places() {
+    let (ours, mut theirs) = pair();
+    let mut ring = ring();
+    let shared = bytes::Bytes::from(vec![b'x'; 3_000_000]);
+    let mut output = Output::from(b"head".to_vec());
+    for tail in [&b""[..], b"middle", b"end"] {
+        output.share(shared.clone());
+        output.tail().extend_from_slice(tail);
+    }
+    let expected: Vec<u8> = output.pieces().flatten().copied().collect();
+    assert_eq!(expected.len(), 9_000_013);
+    ring.send(CONN, ours.as_raw_fd(), output);
+    let reader = thread::spawn(move || {
+        let mut got = vec![0; 9_000_013];
+        theirs.read_exact(&mut got).unwrap();
+        got
+    });
+    let Event::Sent { result: Ok(()), output, .. } = event(&mut ring) else { panic!() };
+    assert!(reader.join().unwrap() == expected);
+    assert!(!shared.is_unique());
+    drop(output);
+    assert!(shared.is_unique());
 }
 
 #[test]
@@ -60,16 +85,16 @@ fn a_send_to_a_closed_peer_fails_and_returns_its_buffer() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
     let mut ring = ring();
-    ring.send(CONN, ours.as_raw_fd(), vec![1, 2, 3]);
-    let Event::Sent { result: Err(error), buffer, .. } = event(&mut ring) else { panic!() };
-    assert_eq!((error.kind(), buffer), (io::ErrorKind::BrokenPipe, vec![1, 2, 3]));
+    ring.send(CONN, ours.as_raw_fd(), vec![1, 2, 3].into());
+    let Event::Sent { result: Err(error), output, .. } = event(&mut ring) else { panic!() };
+    assert_eq!((error.kind(), output.into_vec()), (io::ErrorKind::BrokenPipe, vec![1, 2, 3]));
 }
 
 #[test]
 fn a_cancelled_send_ends_short_with_an_error() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let mut ring = ring();
-    let send = ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000]);
+    let send = ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000].into());
     ring.enter().unwrap();
     assert!(!ring.has_completions());
     ring.cancel_send(send);
@@ -77,8 +102,8 @@ fn a_cancelled_send_ends_short_with_an_error() {
     ring.enter().unwrap();
     ring.cancel_send(send);
     let _ = ours.shutdown(std::net::Shutdown::Both);
-    let Event::Sent { result: Err(_), buffer, .. } = event(&mut ring) else { panic!() };
-    assert_eq!(buffer.len(), 5_000_000);
+    let Event::Sent { result: Err(_), output, .. } = event(&mut ring) else { panic!() };
+    assert_eq!(output.len(), 5_000_000);
 }
 
 #[test]
@@ -144,7 +169,7 @@ fn more_operations_than_the_submission_queue_holds_all_complete() {
     let mut ring = ring();
     let count = SUBMISSIONS * 3;
     for slot in 0..count {
-        ring.send(ConnId { slot, generation: GENERATION_MAX }, ours.as_raw_fd(), vec![0]);
+        ring.send(ConnId { slot, generation: GENERATION_MAX }, ours.as_raw_fd(), vec![0].into());
     }
     let mut theirs = theirs;
     let reader = thread::spawn(move || theirs.read_exact(&mut vec![0; count as usize]).unwrap());
@@ -173,6 +198,6 @@ fn a_ring_can_go_with_operations_in_progress() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let mut ring = ring();
     ring.receive(CONN, ours.as_raw_fd());
-    ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000]);
+    ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000].into());
     ring.enter().unwrap();
 }

@@ -12,7 +12,11 @@ use super::{
     connections::{Connection, Move, Phase, Socket},
     ring::{Event, Received},
 };
-use crate::{base::ConnId, broker::Effect, listener::Transport};
+use crate::{
+    base::{ConnId, Output},
+    broker::Effect,
+    listener::Transport,
+};
 
 impl Shard {
     /// Takes in one completion.
@@ -20,7 +24,7 @@ impl Shard {
         match event {
             Event::Ready { listener } => self.listener_is_ready(listener),
             Event::Received { conn, what, more } => self.received(conn, what, more),
-            Event::Sent { conn, result, buffer } => self.sent(conn, result, buffer),
+            Event::Sent { conn, result, output } => self.sent(conn, result, output),
             Event::TimerFired => self.timer = None,
         }
     }
@@ -65,7 +69,7 @@ impl Shard {
         self.proceed(conn);
     }
 
-    fn sent(&mut self, conn: ConnId, result: io::Result<()>, buffer: Vec<u8>) {
+    fn sent(&mut self, conn: ConnId, result: io::Result<()>, output: Output) {
         let Some(found) = self.connections.get(conn) else {
             debug_assert!(false, "a slot lives until its last completion");
             return;
@@ -73,16 +77,19 @@ impl Shard {
         found.sending = None;
         match (result, found.is_open()) {
             (Ok(()), true) => {
-                self.broker.written(self.now, conn, buffer);
+                match self.has_unsent(conn) {
+                    true => self.broker.recycle(output),
+                    false => self.broker.written(self.now, conn, output),
+                }
                 self.to_send.push(conn);
             }
             (Err(error), true) => {
-                self.broker.recycle(buffer);
+                self.broker.recycle(output);
                 self.lost(conn, error);
             }
-            (Ok(()), false) => self.broker.recycle(buffer),
+            (Ok(()), false) => self.broker.recycle(output),
             (Err(_), false) => {
-                self.broker.recycle(buffer);
+                self.broker.recycle(output);
                 self.close_now(conn);
             }
         }
@@ -144,10 +151,14 @@ impl Shard {
     }
 
     /// Begins the orderly end of a connection that the broker has forgotten.
-    pub(super) fn drain(&mut self, conn: ConnId, last: Vec<u8>) {
-        let last = self.take_leave(conn, last);
+    pub(super) fn drain(&mut self, conn: ConnId, mut last: Output) {
         let Some(found) = self.connections.get(conn) else { return };
-        let last = (!last.is_empty()).then(|| Box::new(last));
+        let layers = found.transport.layers();
+        let is_layered = layers.is_some();
+        if let Some(layers) = layers {
+            layers.load(std::mem::take(&mut last));
+        }
+        let last = (is_layered || !last.is_empty()).then(|| Box::new(last));
         found.phase = Phase::Draining { last };
         self.draining.push_back((self.now.plus_millis(DRAIN_MILLIS_MAX), conn));
         // Input is discarded from here on, even if reading was paused.
@@ -159,14 +170,19 @@ impl Shard {
     fn proceed(&mut self, conn: ConnId) {
         let Some(found) = self.connections.get(conn) else { return };
         let busy = found.is_busy();
-        match &mut found.phase {
+        match &found.phase {
             Phase::Open => {}
             Phase::Moving(_) | Phase::Closing if busy => {}
             Phase::Moving(_) => self.hand_over(conn),
             Phase::Draining { .. } if found.sending.is_some() => {}
-            Phase::Draining { last: last @ Some(_) } => {
-                let last = last.take().map(|last| *last).unwrap_or_default();
-                found.sending = Some(self.ring.send(conn, found.raw_fd(), last));
+            Phase::Draining { last: Some(_) } => {
+                let last = self.take_last(conn);
+                if let Some(found) = self.connections.get(conn).filter(|_| !last.is_empty()) {
+                    found.sending = Some(self.ring.send(conn, found.raw_fd(), last));
+                } else {
+                    // The layers had nothing to say.
+                    self.proceed(conn);
+                }
             }
             Phase::Draining { last: None } => {
                 // Fails if the peer has gone; then there is nothing to wait for either.

@@ -14,7 +14,7 @@ use super::{
     memory::MemoryWatch,
     traffic::DRAIN_MILLIS_MAX,
 };
-use crate::base::{ConnId, ShardId, Time};
+use crate::base::{ConnId, ShardId, Time, give_back_some};
 
 /// How far along its life a shard is. From `Quieting` on, `until` bounds the whole shutdown.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ impl Shard {
             self.submit()?;
             self.log_traces();
         }
-        self.submit_and_sleep(completions)
+        self.submit_and_sleep(completions, give_back_some())
     }
 
     /// Goes by other access rules and bans, if the server has some.
@@ -115,12 +115,13 @@ impl Shard {
     }
 
     /// The same, and sleeps until there is something to do, unless there is already.
-    fn submit_and_sleep(&mut self, completions: usize) -> io::Result<()> {
+    fn submit_and_sleep(&mut self, completions: usize, has_more: bool) -> io::Result<()> {
         if completions == COMPLETIONS_PER_TURN || self.ring.has_backlog() {
             return self.submit();
         }
         self.wake.falls_asleep();
-        let has_news = self.seam.has_work()
+        let has_news = has_more
+            || self.seam.has_work()
             || self.can_accept()
             || self.lanes_in.iter().any(|lane| !lane.is_empty())
             || self.lanes.iter().any(|lane| lane.can_send(&self.broker))

@@ -177,7 +177,7 @@ fn read_message<'a>(reader: &mut Reader<'a>) -> Result<MessageRecord<'a>, Record
     Properties::parse_stored(properties).map_err(|_| RecordError("properties are not valid"))?;
     let payload = reader.bytes()?;
     let (qos, retain) = (qos(flags)?, flags & 4 != 0);
-    Ok(MessageRecord { topic, properties, payload, qos, retain, expires_at })
+    Ok(MessageRecord { topic, properties, payload, shared: None, qos, retain, expires_at })
 }
 
 fn read_publication<'a>(

@@ -8,11 +8,14 @@ use super::{
 };
 use std::net::IpAddr;
 
-use crate::{base::PacketId, topic::SubscriptionOptions};
+use crate::{
+    base::{Output, PacketId},
+    topic::SubscriptionOptions,
+};
 
 impl Record<'_> {
-    /// Appends its bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends its bytes. A large payload that can be shared is not copied.
+    pub fn encode(&self, out: &mut Output) {
         match self {
             Self::Session(session) => put_session_record(out, session),
             Self::Attached(attached) => put_attached(out, attached),
@@ -84,7 +87,7 @@ pub(super) mod kind {
     pub(in crate::storage) const VOID: u8 = 17;
 }
 
-fn put_session_record(out: &mut Vec<u8>, record: &SessionRecord<'_>) {
+fn put_session_record(out: &mut Output, record: &SessionRecord<'_>) {
     put_session(out, kind::SESSION, record.number);
     out.put_u8(
         flag(record.user_name.is_some(), 1)
@@ -114,7 +117,7 @@ fn put_session_record(out: &mut Vec<u8>, record: &SessionRecord<'_>) {
     put_deliveries(out, record.first, &record.released);
 }
 
-fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) {
+fn put_attached(out: &mut Output, attached: &Attached<'_>) {
     put_session(out, kind::ATTACHED, attached.session);
     out.put_u8(
         flag(attached.user_name.is_some(), 1)
@@ -130,7 +133,7 @@ fn put_attached(out: &mut Vec<u8>, attached: &Attached<'_>) {
 }
 
 /// Groups, and the address as its bytes, of which there are none without one.
-fn put_identity(out: &mut Vec<u8>, groups: &[&str], address: Option<IpAddr>) {
+fn put_identity(out: &mut Output, groups: &[&str], address: Option<IpAddr>) {
     out.put_count(groups.len());
     groups.iter().for_each(|group| out.put_bytes(group.as_bytes()));
     match address {
@@ -140,7 +143,7 @@ fn put_identity(out: &mut Vec<u8>, groups: &[&str], address: Option<IpAddr>) {
     }
 }
 
-fn put_will(out: &mut Vec<u8>, will: &WillRecord<'_>) {
+fn put_will(out: &mut Output, will: &WillRecord<'_>) {
     out.put_u8(flag(will.message_expiry_secs.is_some(), 1) | flag(will.due_at.is_some(), 2));
     put_message(out, &will.message);
     put_some(out, will.message_expiry_secs.map(u64::from));
@@ -148,16 +151,20 @@ fn put_will(out: &mut Vec<u8>, will: &WillRecord<'_>) {
     put_some(out, will.due_at.map(|at| at.0));
 }
 
-fn put_message(out: &mut Vec<u8>, message: &MessageRecord<'_>) {
+fn put_message(out: &mut Output, message: &MessageRecord<'_>) {
     let expires_at = message.expires_at.map(|at| at.0);
     out.put_u8(message.qos.bits() | flag(message.retain, 4) | flag(expires_at.is_some(), 8));
     put_some(out, expires_at);
     out.put_bytes(message.topic.as_bytes());
     out.put_bytes(message.properties);
-    out.put_bytes(message.payload);
+    out.put_count(message.payload.len());
+    match message.shared {
+        Some(whole) => out.share(whole.slice_ref(message.payload)),
+        None => out.put_raw(message.payload),
+    }
 }
 
-fn put_publication(out: &mut Vec<u8>, publication: &PublicationRecord<'_>) {
+fn put_publication(out: &mut Output, publication: &PublicationRecord<'_>) {
     out.put_u8(kind::PUBLICATION);
     out.put_u8(
         flag(publication.is_retained, 1)
@@ -176,7 +183,7 @@ fn put_publication(out: &mut Vec<u8>, publication: &PublicationRecord<'_>) {
     }
 }
 
-fn put_target(out: &mut Vec<u8>, target: &Target) {
+fn put_target(out: &mut Output, target: &Target) {
     out.put_u64(target.session.0);
     out.put_u64(target.delivery.0);
     let has_identifiers = !target.identifiers.is_empty();
@@ -187,7 +194,7 @@ fn put_target(out: &mut Vec<u8>, target: &Target) {
     }
 }
 
-fn put_intake(out: &mut Vec<u8>, intake: &Intake<'_>) {
+fn put_intake(out: &mut Output, intake: &Intake<'_>) {
     out.put_u8(kind::INTAKE);
     out.put_u8(flag(intake.client.is_some(), 1) | flag(intake.chosen_only, 2));
     out.put_u64(intake.stamp);
@@ -220,7 +227,7 @@ fn put_intake(out: &mut Vec<u8>, intake: &Intake<'_>) {
     put_message(out, &intake.message);
 }
 
-fn put_delayed(out: &mut Vec<u8>, delayed: &DelayedRecord<'_>) {
+fn put_delayed(out: &mut Output, delayed: &DelayedRecord<'_>) {
     out.put_u8(kind::DELAYED);
     let flags = flag(delayed.client.is_some(), 1) | flag(delayed.publisher.is_some(), 2);
     out.put_u8(flags | flag(delayed.will_of.is_some(), 4));
@@ -232,7 +239,7 @@ fn put_delayed(out: &mut Vec<u8>, delayed: &DelayedRecord<'_>) {
     put_message(out, &delayed.message);
 }
 
-fn put_boot(out: &mut Vec<u8>, boot: &Boot) {
+fn put_boot(out: &mut Output, boot: &Boot) {
     out.put_u8(kind::BOOT);
     out.put_u64(boot.next_session);
     out.put_u64(boot.last_delayed);
@@ -246,7 +253,7 @@ fn put_boot(out: &mut Vec<u8>, boot: &Boot) {
     out.put_u64(boot.given_up);
 }
 
-fn put_subscription(out: &mut Vec<u8>, filter: &str, options: &SubscriptionOptions) {
+fn put_subscription(out: &mut Output, filter: &str, options: &SubscriptionOptions) {
     out.put_bytes(filter.as_bytes());
     out.put_u8(
         options.qos.bits()
@@ -258,7 +265,7 @@ fn put_subscription(out: &mut Vec<u8>, filter: &str, options: &SubscriptionOptio
 }
 
 /// Each as its distance from the one before.
-fn put_deliveries(out: &mut Vec<u8>, first: DeliveryNumber, deliveries: &[DeliveryNumber]) {
+fn put_deliveries(out: &mut Output, first: DeliveryNumber, deliveries: &[DeliveryNumber]) {
     out.put_count(deliveries.len());
     let mut last = first.0;
     for delivery in deliveries {
@@ -267,25 +274,25 @@ fn put_deliveries(out: &mut Vec<u8>, first: DeliveryNumber, deliveries: &[Delive
     }
 }
 
-fn put_session(out: &mut Vec<u8>, kind: u8, session: SessionNumber) {
+fn put_session(out: &mut Output, kind: u8, session: SessionNumber) {
     out.put_u8(kind);
     out.put_u64(session.0);
 }
 
-fn put_publisher(out: &mut Vec<u8>, publisher: Option<(SessionNumber, PacketId)>) {
+fn put_publisher(out: &mut Output, publisher: Option<(SessionNumber, PacketId)>) {
     if let Some((session, packet_id)) = publisher {
         out.put_u64(session.0);
         out.put_u64(packet_id.get());
     }
 }
 
-fn put_some(out: &mut Vec<u8>, number: Option<u64>) {
+fn put_some(out: &mut Output, number: Option<u64>) {
     if let Some(number) = number {
         out.put_u64(number);
     }
 }
 
-fn put_some_text(out: &mut Vec<u8>, text: Option<&str>) {
+fn put_some_text(out: &mut Output, text: Option<&str>) {
     if let Some(text) = text {
         out.put_bytes(text.as_bytes());
     }

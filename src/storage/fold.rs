@@ -402,6 +402,7 @@ impl<'a> MessageRecord<'a> {
             topic: message.topic.as_str(),
             properties: message.properties.raw(),
             payload: message.payload,
+            shared: message.shared.filter(|_| message.is_large()),
             qos: message.qos,
             retain: message.retain,
             expires_at: message.expires_at.map(|at| origin.wall(at)),
@@ -418,6 +419,7 @@ impl<'a> MessageRecord<'a> {
             retain: self.retain,
             expires_at: self.expires_at.map(|at| origin.time(at)),
             original: None,
+            shared: self.shared,
         }
     }
 

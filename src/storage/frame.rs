@@ -109,15 +109,31 @@ impl Seal {
         Self(hasher.finalize())
     }
 
-    /// Of a frame at this offset.
-    fn checksum(self, offset: u32, content: &[u8]) -> u32 {
+    /// Begins the checksum of a frame at this offset, which goes on with its content of so many bytes.
+    pub(super) fn begin(self, offset: u32, content_len: usize) -> crc32fast::Hasher {
         let mut place = [0; 8];
         place[..4].copy_from_slice(&offset.to_le_bytes());
-        place[4..].copy_from_slice(&(content.len() as u32).to_le_bytes());
+        place[4..].copy_from_slice(&(content_len as u32).to_le_bytes());
         let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
         hasher.update(&place);
+        hasher
+    }
+
+    /// Of a frame at this offset.
+    fn checksum(self, offset: u32, content: &[u8]) -> u32 {
+        let mut hasher = self.begin(offset, content.len());
         hasher.update(content);
         hasher.finalize()
+    }
+
+    /// Fills in the length of what follows the head of a frame.
+    pub(super) fn put_len(head: &mut [u8], content_len: usize) {
+        head[..4].copy_from_slice(&(content_len as u32).to_le_bytes());
+    }
+
+    /// Fills in the checksum.
+    pub(super) fn put_checksum(head: &mut [u8], checksum: crc32fast::Hasher) {
+        head[4..FRAME_HEAD_BYTES].copy_from_slice(&checksum.finalize().to_le_bytes());
     }
 
     /// Fills in the frame that is the whole of `frame`, with room for length and checksum before its

@@ -1,16 +1,17 @@
 //! The head of a log: records in batches that are written and synced one at a time, what of the log is
 //! still needed, and what can be given up.
 //!
-//! A record is encoded into the bytes that will be written, once. A batch is closed when it is handed out,
+//! A record is encoded into the bytes that will be written, once, but for a large payload, which is not copied. A batch is closed when it is handed out,
 //! or would need a third segment.
 
 use std::{collections::VecDeque, mem};
 
 use super::{
-    Hold, LogId, Position, Record, SEGMENT_HEADER_BYTES,
+    Batch, Hold, LogId, Position, Record, SEGMENT_HEADER_BYTES, Unsealed, Write,
     frame::{FRAME_HEAD_BYTES, Seal, SegmentHeader},
+    write,
 };
-use crate::base::limits::LOG_RECORD_BYTES_MAX;
+use crate::base::{Output, limits::LOG_RECORD_BYTES_MAX};
 
 /// How a log begins or goes on.
 #[derive(Clone, Debug)]
@@ -40,26 +41,6 @@ pub enum LogState {
     Full,
     /// The disk refuses: what is under way is tried again.
     Failing,
-}
-
-/// What is written and then synced at once.
-#[derive(Debug)]
-pub struct Batch {
-    /// In their order; two if a segment ends in between.
-    pub writes: Vec<Write>,
-}
-
-/// Bytes for one segment.
-#[derive(Debug)]
-pub struct Write {
-    /// The segment.
-    pub segment: u32,
-    /// 0: the segment is new, and its file is to be made with room for `segment_bytes` first.
-    pub offset: u32,
-    /// Room that the segment's file is to have.
-    pub segment_bytes: u32,
-    /// What is written there, the header of a new segment included.
-    pub bytes: Vec<u8>,
 }
 
 /// What a log has done since it was made.
@@ -127,7 +108,8 @@ struct Open {
     writes: Vec<Write>,
     /// Where in the last segment `bytes` go.
     offset: u32,
-    bytes: Vec<u8>,
+    bytes: Output,
+    unsealed: Vec<Unsealed>,
 }
 
 /// A batch that is complete.
@@ -188,7 +170,7 @@ impl Log {
     pub fn append(&mut self, record: &Record<'_>) -> Hold {
         let mut batch = self.open.take().unwrap_or_else(|| self.begin_batch());
         let mut start = batch.bytes.len();
-        batch.bytes.resize(start + FRAME_HEAD_BYTES, 0);
+        batch.bytes.tail().extend_from_slice(&[0; FRAME_HEAD_BYTES]);
         record.encode(&mut batch.bytes);
         let bytes = batch.bytes.len() - start;
         debug_assert!(bytes <= LOG_RECORD_BYTES_MAX as usize);
@@ -416,7 +398,7 @@ impl Log {
             unreachable!("a record has been added, so there is a segment for it");
         };
         let at = Position { segment: segment.number, offset: batch.offset + start as u32 };
-        seal.close(at.offset, &mut batch.bytes[start..]);
+        write::close(seal, at.offset, &mut batch.bytes, start, &mut batch.unsealed);
         let end = batch.offset + batch.bytes.len() as u32;
         self.written += u64::from(end - segment.end);
         segment.end = end;
@@ -429,12 +411,13 @@ impl Log {
             number: self.next_batch,
             writes: Vec::new(),
             offset: 0,
-            bytes: Vec::with_capacity(BATCH_BYTES_EXPECTED),
+            bytes: Vec::with_capacity(BATCH_BYTES_EXPECTED).into(),
+            unsealed: Vec::new(),
         };
         self.next_batch += 1;
         if let (Some(seal), Some(segment)) = (self.head, self.segments.back()) {
             batch.offset = segment.end;
-            seal.put_batch(segment.end, batch.number, &mut batch.bytes);
+            seal.put_batch(segment.end, batch.number, batch.bytes.tail());
         }
         batch
     }
@@ -446,7 +429,8 @@ impl Log {
         let previous_end = self.segments.back().map_or(0, |segment| segment.end);
         // Else the batch has no record in the segment that ends, just its beginning.
         if self.head.is_some() && previous_end > batch.offset {
-            batch.writes.extend(self.write(batch.offset, mem::take(&mut batch.bytes)));
+            let (bytes, unsealed) = (mem::take(&mut batch.bytes), mem::take(&mut batch.unsealed));
+            batch.writes.extend(self.write(batch.offset, bytes, unsealed));
         }
         if batch.writes.len() == BATCH_SEGMENTS_MAX {
             let writes = mem::take(&mut batch.writes);
@@ -462,10 +446,9 @@ impl Log {
         };
         let start = SEGMENT_HEADER_BYTES as usize;
         batch.offset = 0;
-        batch.bytes.clear();
-        batch.bytes.extend_from_slice(&header.encode(self.id));
-        batch.bytes.extend_from_slice(&record);
-        let room = self.segment_bytes.max((start + record.len()) as u32);
+        batch.bytes = header.encode(self.id).to_vec().into();
+        batch.bytes.append(record);
+        let room = self.segment_bytes.max(batch.bytes.len() as u32);
         self.segments.push_back(Segment { number: header.segment, room, end: 0, live: 0 });
         self.room += u64::from(room);
         self.head = Some(Seal::new(self.id, header.segment));
@@ -474,9 +457,9 @@ impl Log {
     }
 
     /// A write to the last segment.
-    fn write(&self, offset: u32, bytes: Vec<u8>) -> Option<Write> {
+    fn write(&self, offset: u32, bytes: Output, unsealed: Vec<Unsealed>) -> Option<Write> {
         let &Segment { number, room, .. } = self.segments.back()?;
-        Some(Write { segment: number, offset, segment_bytes: room, bytes })
+        Some(Write { segment: number, offset, segment_bytes: room, bytes, unsealed })
     }
 
     /// The batch that is to be written next, closed.
@@ -484,8 +467,8 @@ impl Log {
         if let Some(closed) = self.closed.pop_front() {
             return Some(closed);
         }
-        let Open { mut writes, offset, bytes, .. } = self.open.take()?;
-        writes.extend(self.write(offset, bytes));
+        let Open { mut writes, offset, bytes, unsealed, .. } = self.open.take()?;
+        writes.extend(self.write(offset, bytes, unsealed));
         Some(Closed { writes, appended: self.appended })
     }
 }

@@ -20,11 +20,12 @@ mod slot;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod write;
 
 pub use decoding::RecordError;
 pub use fold::{Fold, Gap};
 pub use frame::{LogId, ReadRecord, SEGMENT_HEADER_BYTES};
-pub use log::{Batch, Log, LogCounters, LogSetup, LogState, Write};
+pub use log::{Log, LogCounters, LogSetup, LogState};
 pub use reader::{Damage, LogReader, RecoveredLog};
 pub use record::{
     Attached, Boot, DelayedRecord, Intake, MessageRecord, PublicationRecord, Record, SessionRecord,
@@ -37,6 +38,7 @@ pub use recover::{
 pub use repair::{Repaired, Repairer};
 pub use scan::{Scanned, SegmentEnd, SegmentScan};
 pub use slot::{Delivery, Slot};
+pub use write::{Batch, Unsealed, Write};
 
 /// Names a session in the log of its shard; never used again for another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]

@@ -168,6 +168,8 @@ pub struct MessageRecord<'a> {
     pub properties: &'a [u8],
     /// Application Message.
     pub payload: &'a [u8],
+    /// What it is a part of, if it is large and can be shared.
+    pub shared: Option<&'a bytes::Bytes>,
     /// QoS of it.
     pub qos: QoS,
     /// RETAIN flag of it.

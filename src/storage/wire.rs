@@ -3,7 +3,7 @@
 //! Reading proves all that it returns, and allocates nothing.
 
 use super::RecordError;
-use crate::base::limits::STRING_BYTES_MAX;
+use crate::base::{Output, limits::STRING_BYTES_MAX};
 
 /// What is not read yet of a body.
 pub(super) struct Reader<'a> {
@@ -106,6 +106,16 @@ pub(super) trait Put {
     fn put_bytes(&mut self, bytes: &[u8]) {
         self.put_count(bytes.len());
         self.put_raw(bytes);
+    }
+}
+
+impl Put for Output {
+    fn put_u8(&mut self, value: u8) {
+        self.tail().push(value);
+    }
+
+    fn put_raw(&mut self, bytes: &[u8]) {
+        self.tail().extend_from_slice(bytes);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod broker;
 mod client;
+mod large;
 mod notation;
 mod scram;
 mod users;
@@ -14,6 +15,7 @@ mod wire;
 
 pub(crate) use broker::{Broker, free_port};
 pub(crate) use client::{Connack, RawClient};
+pub(crate) use large::{payload, publish};
 pub(crate) use notation::wire;
 pub(crate) use scram::ClientKeys;
 pub(crate) use users::{password_file, set_password};

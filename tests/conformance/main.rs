@@ -16,6 +16,7 @@ mod enhanced_auth;
 mod exclusive;
 mod flow;
 mod http_auth;
+mod large;
 mod notation;
 mod packet_size;
 mod passwords;

@@ -11,6 +11,7 @@ mod admission;
 mod auth;
 mod browser;
 mod files;
+mod large;
 mod output;
 mod proxy;
 mod reload;

@@ -7,6 +7,7 @@ mod common;
 mod durable;
 mod exactly_once;
 mod idle;
+mod large;
 mod lean;
 mod retained;
 mod size;

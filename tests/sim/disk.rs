@@ -117,7 +117,7 @@ impl Disk {
             let end = write.offset as usize + write.bytes.len();
             let file = self.file_for(&write);
             assert!(end <= file.len(), "written past the end of the file");
-            file[write.offset as usize..end].copy_from_slice(&write.bytes);
+            file[write.offset as usize..end].copy_from_slice(&write.bytes.into_vec());
         }
     }
 
@@ -199,7 +199,8 @@ impl Disk {
     fn put(&mut self, write: &Write, range: Range<usize>) {
         let start = write.offset as usize;
         let file = self.file_for(write);
-        file[start + range.start..start + range.end].copy_from_slice(&write.bytes[range]);
+        file[start + range.start..start + range.end]
+            .copy_from_slice(&write.bytes.clone().into_vec()[range]);
     }
 
     /// The file for a write, which is made with the first one.
@@ -220,7 +221,7 @@ impl Disk {
     pub(crate) fn store(&mut self, write: &Write) {
         let file = self.files.entry(write.segment).or_default();
         assert_eq!(file.len(), write.offset as usize, "a segment from its beginning to its end");
-        file.extend(&write.bytes);
+        file.extend(write.bytes.clone().into_vec());
     }
 
     /// What the log amounts to. What is torn is cut off, as the shell does.

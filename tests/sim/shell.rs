@@ -49,6 +49,7 @@ impl World {
                 let Some(link) = self.unbind(id, conn) else { return };
                 self.trace.note(|| format!("  shard {id} closes link {link}"));
                 let id_of_link = link;
+                let last = last.into_vec();
                 let link = &mut self.links[link];
                 link.stamp(last.len(), link.empty_at, now);
                 link.sending.extend(last);
@@ -154,7 +155,7 @@ impl World {
         let now = self.now;
         let broker = self.touch(shard);
         broker.disconnected(now, conn, error);
-        broker.recycle(buffer);
+        broker.recycle(buffer.into());
         self.book.hang_up(now, self.links[link].owner.0, link);
         let link = &mut self.links[link];
         link.sent = 0;
@@ -166,7 +167,7 @@ impl World {
         self.links[id].dirty = false;
         let Place::Shard(shard, conn) = self.links[id].place else { return };
         let now = self.now;
-        let output = self.touch(shard).take_output(conn);
+        let output = self.touch(shard).take_output(conn).into_vec();
         assert!(output.len() <= OUTPUT_BYTES_MAX, "rule 8: {} bytes of output", output.len());
         let link = &mut self.links[id];
         if !output.is_empty() {
@@ -192,7 +193,7 @@ impl World {
             link.closing = false;
             link.outbound_ends = true;
         } else if let Place::Shard(shard, conn) = link.place {
-            self.touch(shard).written(now, conn, buffer);
+            self.touch(shard).written(now, conn, buffer.into());
         }
     }
 

@@ -121,10 +121,10 @@ impl Thread {
                     self.ring.receive(conn, fd);
                 }
             }
-            Event::Sent { conn, result, buffer } => {
+            Event::Sent { conn, result, output } => {
                 let slot = conn.slot as usize;
                 let peer = &mut self.peers[slot];
-                peer.sent(buffer);
+                peer.sent(output.into_room());
                 if peer.has_ended {
                     return self.ended(slot, None);
                 }
@@ -289,7 +289,7 @@ impl Thread {
                 && let Some((conn, fd)) = peer.connection(slot)
             {
                 peer.sending = true;
-                self.ring.send(conn, fd, output);
+                self.ring.send(conn, fd, output.into());
             }
         }
         Ok(())

@@ -54,7 +54,8 @@ fn what_is_cut_anywhere_amounts_to_all_before_it() {
     for seed in 0..40 {
         let Written { records, committed, disk, last } = written(seed);
         let states = prefixes(&records);
-        let bytes: Vec<u8> = last.writes.iter().flat_map(|part| part.bytes.clone()).collect();
+        let bytes: Vec<u8> =
+            last.writes.iter().flat_map(|part| part.bytes.clone().into_vec()).collect();
         let len = bytes.len();
         for kept in 0..=len {
             let mut torn = disk.clone();
@@ -244,6 +245,7 @@ const MESSAGE: MessageRecord<'_> = MessageRecord {
     topic: "t",
     properties: &[],
     payload: &[],
+    shared: None,
     qos: QoS::AtLeastOnce,
     retain: false,
     expires_at: None,

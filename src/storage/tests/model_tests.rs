@@ -384,7 +384,7 @@ fn target(session: SessionNumber, delivery: DeliveryNumber) -> Target {
 const fn message<'a>(topic: &'a str, payload: &'a [u8]) -> MessageRecord<'a> {
     let properties = &[];
     let (qos, retain, expires_at) = (QoS::ExactlyOnce, false, None);
-    MessageRecord { topic, properties, payload, qos, retain, expires_at }
+    MessageRecord { topic, properties, payload, shared: None, qos, retain, expires_at }
 }
 
 const SEGMENT_BYTES: u32 = 500;
@@ -483,4 +483,36 @@ fn a_record_larger_than_a_segment_has_one_of_its_own() {
     commit(&mut log, &mut disk);
     assert_eq!(disk[&2].len(), (super::super::SEGMENT_HEADER_BYTES + hold.bytes) as usize);
     assert_eq!(read(&disk).expect("no damage").shard.retained[0].hold, hold);
+}
+
+/// Among others, in a segment that has room for it and in one of its own.
+#[test]
+fn a_shared_payload_is_not_copied_and_sealed_when_it_is_written() {
+    for segment_bytes in [500, 1 << 20] {
+        let mut log = Log::new(setup(segment_bytes));
+        let mut disk = Disk::new();
+        let whole = bytes::Bytes::from(vec![7; 40_000]);
+        for at in [0, 3] {
+            log.append(&Record::Routed { stamp: 0 });
+            let payload = &whole[at..at + 20_000];
+            let message = MessageRecord { shared: Some(&whole), ..message("t", payload) };
+            let publisher = None;
+            log.append(&Record::Publication(PublicationRecord {
+                message,
+                is_retained: true,
+                publisher,
+                origin: None,
+                targets: &[],
+            }));
+        }
+        let last = log.append(&Record::Routed { stamp: 0 });
+        let pending = log.pending_bytes();
+        assert!((40_000..41_000).contains(&pending) && !whole.is_unique(), "{pending} bytes");
+        commit(&mut log, &mut disk);
+        assert!(whole.is_unique());
+        let recovered = read(&disk).expect("no damage");
+        let retained = recovered.shard.retained.last().expect("the second one");
+        assert_eq!(retained.publication.message().payload, &whole[3..20_003]);
+        assert!(last.at > retained.hold.at);
+    }
 }

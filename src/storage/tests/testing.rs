@@ -31,13 +31,14 @@ pub(super) fn write(disk: &mut Disk, write: &Write, len: usize) {
         *file = vec![0; write.segment_bytes as usize];
     }
     let (at, len) = (write.offset as usize, len.min(write.bytes.len()));
-    file[at..at + len].copy_from_slice(&write.bytes[..len]);
+    file[at..at + len].copy_from_slice(&write.bytes.clone().into_vec()[..len]);
 }
 
 /// Writes and commits all there is.
 pub(super) fn commit(log: &mut Log, disk: &mut Disk) {
-    while let Some(batch) = log.next_batch() {
+    while let Some(mut batch) = log.next_batch() {
         assert!(batch.writes.len() <= 2);
+        batch.writes.iter_mut().for_each(Write::seal);
         batch.writes.iter().for_each(|part| write(disk, part, usize::MAX));
         log.batch_committed();
     }

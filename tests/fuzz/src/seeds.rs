@@ -7,7 +7,7 @@ mod notation;
 use notation::wire;
 use ringmq::{
     auth::scram::Server,
-    base::{PacketId, QoS, ShardId, WallTime},
+    base::{Output, PacketId, QoS, ShardId, WallTime},
     message::Identifiers,
     storage::{
         Attached, Boot, DelayedRecord, DeliveryNumber, Intake, MessageRecord, PublicationRecord,
@@ -384,7 +384,9 @@ fn input(records: &[Record<'_>]) -> Vec<u8> {
     for record in records {
         let at = input.len();
         input.push(0);
-        record.encode(&mut input);
+        let mut body = Output::default();
+        record.encode(&mut body);
+        input.extend(body.into_vec());
         input[at] = u8::try_from(input.len() - at - 1).expect("a small record");
     }
     input
@@ -398,6 +400,7 @@ const MESSAGE: MessageRecord<'static> = MessageRecord {
     topic: "a/b",
     properties: b"\x01\x01\x26\0\x01k\0\x01v",
     payload: b"payload",
+    shared: None,
     qos: QoS::ExactlyOnce,
     retain: true,
     expires_at: Some(WallTime(9)),

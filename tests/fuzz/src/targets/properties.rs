@@ -76,6 +76,7 @@ fn check_message(received: Properties<'_>) {
         retain: false,
         expires_at: split.message_expiry_secs.map(|secs| now.plus_secs(u64::from(secs))),
         original: None,
+        shared: None,
     };
     let publication = Publication::new(&message);
     assert_eq!(publication.message().properties, message.properties);

@@ -124,6 +124,7 @@ impl Model {
             retain: false,
             expires_at,
             original: None,
+            shared: None,
         });
         let bytes = publication.size() as u64;
         let identifiers = Identifiers::new();

@@ -1,7 +1,7 @@
 //! The log of a shard: records, and files of them that are damaged in any way.
 
 use ringmq::{
-    base::{ShardId, TimeOrigin},
+    base::{Output, ShardId, TimeOrigin},
     storage::{
         Fold, Log, LogId, LogReader, LogSetup, Position, Record, Repairer, Scanned, SegmentScan,
     },
@@ -33,7 +33,7 @@ pub(crate) fn run(bytes: &[u8]) {
     while let Some(batch) = log.next_batch() {
         for write in batch.writes {
             files.resize_with(files.len().max(write.segment as usize), Vec::new);
-            files[write.segment as usize - 1].extend(write.bytes);
+            files[write.segment as usize - 1].extend(write.bytes.into_vec());
         }
         log.batch_committed();
     }
@@ -57,8 +57,9 @@ fn add(log: &mut Log, body: &[u8]) {
         return;
     }
     let record = Record::decode(body, &mut targets).expect("as before");
-    let mut again = Vec::new();
+    let mut again = Output::default();
     record.encode(&mut again);
+    let again = again.into_vec();
     assert_eq!(Record::decode(&again, &mut Vec::new()).as_ref(), Ok(&record));
     if is_modest(&record) {
         log.append(&record);

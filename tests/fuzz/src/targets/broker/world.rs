@@ -147,7 +147,7 @@ impl World {
     pub(super) fn take_output(&mut self, link: usize) {
         let Place::Shard(shard, conn) = self.links[link].place else { return };
         if self.links[link].sending.is_none() {
-            let output = self.shards[shard].broker.take_output(conn);
+            let output = self.shards[shard].broker.take_output(conn).into_vec();
             self.links[link].view.received(&output);
             self.links[link].sending = (!output.is_empty()).then_some(output);
         }
@@ -158,7 +158,7 @@ impl World {
         let Place::Shard(shard, conn) = self.links[link].place else { return };
         if let Some(buffer) = self.links[link].sending.take() {
             let now = self.now;
-            self.shards[shard].broker.written(now, conn, buffer);
+            self.shards[shard].broker.written(now, conn, buffer.into());
             self.turn(shard);
         }
     }
@@ -305,8 +305,9 @@ impl World {
             match effect {
                 Effect::Close { conn, last } => {
                     let link = self.unbind(shard, conn);
+                    let last = last.into_vec();
                     self.links[link].view.received(&last);
-                    self.shards[shard].broker.recycle(last);
+                    self.shards[shard].broker.recycle(last.into());
                 }
                 Effect::Move { conn, to, origin, bytes } => {
                     let link = self.unbind(shard, conn);
@@ -382,7 +383,7 @@ impl World {
         let buffer = mem::take(&mut self.links[link].sending);
         self.links[link].place = Place::Closed;
         self.links[link].is_paused = false;
-        self.shards[shard].broker.recycle(buffer.unwrap_or_default());
+        self.shards[shard].broker.recycle(buffer.unwrap_or_default().into());
         link
     }
 
