@@ -112,7 +112,7 @@ fn a_flood_for_clients_that_do_not_read(shards: usize) {
     });
     println!("resident at most: {highest_kib} KiB, budget {} KiB", BUDGET_MIB * 1024);
     assert!(highest_kib <= BUDGET_MIB * 1024 * 12 / 10, "{highest_kib} KiB");
-    broker.wait_for_log(&["memory is short", "publish are not read from"]);
+    // A look may find that several steps have been passed since the last.
     broker.wait_for_log(&["memory is short", "are disconnected"]);
     broker.wait_for_log(&["client=clean", "disconnected for its memory", "bytes="]);
     expect_leave(&mut clean);
