@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::common::{Broker, RawClient, on_one_and_four_shards, wire};
 
 const MESSAGES: u16 = 120;
-/// At 50 a second, 5 of them at once.
-const TIME_MIN: Duration = Duration::from_millis(2300);
+/// At 50 a second, 5 of them at once; the broker counts whole milliseconds.
+const TIME_MIN: Duration = Duration::from_millis(2300 - 2);
 
 fn subscriber(broker: &Broker) -> RawClient {
     let mut subscriber = RawClient::v5(broker.port, "subscriber");
