@@ -25,7 +25,7 @@ pub const LISTEN_ADDRESSES_MAX: usize = 16;
 pub const HANDSHAKES_MAX: u32 = 16_384;
 /// Time of a turn that goes to TLS handshakes, if more than one waits. The others wait for the next turn, so that
 /// clients who are connected are served in between.
-pub const HANDSHAKE_MICROS_PER_TURN: u64 = 1_000;
+pub const HANDSHAKE_MICROS_PER_TURN: u64 = 200;
 
 /// Bytes of the head of a WebSocket's HTTP request. A longer one is refused with status 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;

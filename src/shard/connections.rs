@@ -43,6 +43,8 @@ pub(super) struct Connection {
     pub(super) receiving: bool,
     /// The send that is in the kernel; the same.
     pub(super) sending: Option<SendId>,
+    /// It has sent much at once: its next receive takes a large buffer, and is one of a turn.
+    pub(super) is_bulk: bool,
     /// The broker wants no more input for now.
     pub(super) paused: bool,
     /// The peer sends no more.
@@ -85,6 +87,7 @@ impl Connection {
             transport,
             phase: Phase::Open,
             receiving: false,
+            is_bulk: false,
             sending: None,
             paused: false,
             ended: false,

@@ -280,8 +280,9 @@ struct Shard {
     auth: Arc<AuthPool>,
     report: Box<dyn Fn(Milestone) + Send>,
     clock: Clock,
-    /// Read once a turn.
+    /// Read once a turn, at its start.
     now: Time,
+    turn_started: Instant,
     stage: Stage,
     /// How often the access rules had changed that are in force here.
     acl_version: u64,
@@ -293,6 +294,8 @@ struct Shard {
     accept_again: Option<Time>,
     /// Connections whose receive has ended or not begun.
     to_receive: Vec<ConnId>,
+    /// The same of those that send much, who take turns.
+    to_receive_bulk: VecDeque<ConnId>,
     /// Connections that may have output and have no send in progress.
     to_send: Vec<ConnId>,
     /// Bounds for closing connections, each in the order of its times; an entry whose connection has
@@ -357,12 +360,14 @@ impl Shard {
             report: setup.report,
             clock: setup.clock,
             now,
+            turn_started: Instant::now(),
             stage: Stage::Restoring { is_known: false },
             acl_version: 0,
             bans_version: 0,
             timer: None,
             accept_again: None,
             to_receive: Vec::new(),
+            to_receive_bulk: VecDeque::new(),
             to_send: Vec::new(),
             draining: VecDeque::new(),
             lingering: VecDeque::new(),

@@ -12,7 +12,7 @@ use std::{
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::buffers::{BUFFER_BYTES, BufferPool, Filled, GROUP};
+use super::buffers::{BULK, BufferPool, COMMON, Filled, GROUPS, Group};
 use crate::base::{ConnId, Output, limits::SEND_BYTES_MAX};
 
 /// What one completion means.
@@ -27,13 +27,25 @@ pub enum Event {
     TimerFired,
 }
 
+impl Event {
+    /// Bytes that it has brought.
+    pub(super) const fn received_bytes(&self) -> usize {
+        match self {
+            Self::Received { what: Received::Bytes(filled), .. } => filled.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// The outcome of a receive.
 pub enum Received {
     /// Bytes, to be read with [`Ring::bytes`] and returned with [`Ring::give_back`].
     Bytes(Filled),
     /// The peer will send no more.
     End,
-    /// No receive buffer was free, or the receive was cancelled; the stream is intact.
+    /// No receive buffer was free; the stream is intact. See [`Ring::lend_more`].
+    Starved,
+    /// The receive was cancelled; the stream is intact.
     Nothing,
     /// The socket failed.
     Failed(io::Error),
@@ -42,7 +54,8 @@ pub enum Received {
 /// The ring, its receive buffers and the sends in progress.
 pub struct Ring {
     uring: ManuallyDrop<IoUring>,
-    buffers: ManuallyDrop<BufferPool>,
+    /// As in [`GROUPS`].
+    pools: ManuallyDrop<[BufferPool; 2]>,
     /// Sends in progress, by [`SendId`]; a place without one is free.
     sends: ManuallyDrop<Vec<Option<Sending>>>,
     free_sends: Vec<SendId>,
@@ -88,10 +101,11 @@ impl Ring {
         builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         builder.setup_submit_all().dontfork();
         let uring: IoUring = builder.setup_cqsize(COMPLETIONS).build(SUBMISSIONS)?;
-        let buffers = BufferPool::new(&uring)?;
+        let [common, bulk] = &GROUPS;
+        let pools = [BufferPool::new(&uring, common)?, BufferPool::new(&uring, bulk)?];
         Ok(Self {
             uring: ManuallyDrop::new(uring),
-            buffers: ManuallyDrop::new(buffers),
+            pools: ManuallyDrop::new(pools),
             sends: ManuallyDrop::default(),
             free_sends: Vec::new(),
             waiting: VecDeque::new(),
@@ -121,14 +135,23 @@ impl Ring {
 
     /// Receives until an [`Event::Received`] without `more`.
     pub fn receive(&mut self, conn: ConnId, socket: RawFd) {
-        let entry = opcode::RecvMulti::new(types::Fd(socket), GROUP).build();
+        let entry = opcode::RecvMulti::new(types::Fd(socket), COMMON.number).build();
         self.push(entry.user_data(Operation::Receive.of(conn)));
     }
 
     /// Receives once: the next [`Event::Received`] comes without `more`.
     pub(super) fn receive_once(&mut self, conn: ConnId, socket: RawFd) {
-        let entry = opcode::Recv::new(types::Fd(socket), std::ptr::null_mut(), BUFFER_BYTES)
-            .buf_group(GROUP);
+        self.push_receive_once(conn, socket, &COMMON);
+    }
+
+    /// The same, up to as much as a large buffer holds. There are few of those.
+    pub(super) fn receive_bulk(&mut self, conn: ConnId, socket: RawFd) {
+        self.push_receive_once(conn, socket, &BULK);
+    }
+
+    fn push_receive_once(&mut self, conn: ConnId, socket: RawFd, group: &Group) {
+        let entry = opcode::Recv::new(types::Fd(socket), std::ptr::null_mut(), group.buffer_bytes)
+            .buf_group(group.number);
         let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
         self.push(entry.user_data(Operation::Receive.of(conn)));
     }
@@ -193,12 +216,17 @@ impl Ring {
 
     /// The received bytes.
     pub fn bytes<'a>(&'a self, filled: &'a Filled) -> &'a [u8] {
-        self.buffers.bytes(filled)
+        self.pools[filled.group()].bytes(filled)
     }
 
     /// Returns a receive buffer to the kernel.
     pub fn give_back(&mut self, filled: Filled) {
-        self.buffers.give_back(filled);
+        self.pools[filled.group()].give_back(filled);
+    }
+
+    /// Lends the kernel more buffers for [`Ring::receive`], up to a bound, as there were too few.
+    pub fn lend_more(&mut self) {
+        self.pools[usize::from(COMMON.number)].lend_more();
     }
 
     /// Submits what was asked for and lets the kernel post completions. Errors mean that the ring
@@ -251,11 +279,12 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// Takes up to `max` completions from the kernel; [`Ring::next_event`] hands them out.
+    /// Takes completions from the kernel until there are `max`; [`Ring::next_event`] hands them out. Returns how
+    /// many there are then.
     pub fn harvest(&mut self, max: usize) -> usize {
-        let before = self.harvested.len();
-        self.harvested.extend(self.uring.completion().take(max));
-        self.harvested.len() - before
+        let room = max.saturating_sub(self.harvested.len());
+        self.harvested.extend(self.uring.completion().take(room));
+        self.harvested.len()
     }
 
     /// The next event of the harvest.
@@ -293,20 +322,17 @@ impl Ring {
         let buffer = cqueue::buffer_select(flags);
         match (result, buffer) {
             (Ok(bytes), Some(buffer)) if bytes > 0 => {
-                Received::Bytes(self.buffers.take(buffer, bytes))
+                Received::Bytes(self.pools[Group::of(buffer)].take(buffer, bytes))
             }
             (result, buffer) => {
                 if let Some(buffer) = buffer {
-                    let unused = self.buffers.take(buffer, 0);
-                    self.buffers.give_back(unused);
+                    let unused = self.pools[Group::of(buffer)].take(buffer, 0);
+                    self.give_back(unused);
                 }
                 match result {
                     Ok(_) => Received::End,
                     Err(error) => match error.raw_os_error() {
-                        Some(libc::ENOBUFS) => {
-                            self.buffers.lend_more();
-                            Received::Nothing
-                        }
+                        Some(libc::ENOBUFS) => Received::Starved,
                         Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => Received::Nothing,
                         _ => Received::Failed(error),
                     },
@@ -372,7 +398,7 @@ impl Ring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: whatever an entry points to outlives the operation: receive buffers are `buffers`,
+        // SAFETY: whatever an entry points to outlives the operation: receive buffers are `pools`,
         // bytes to send are in `sends` until their completion, the time value is `timer`. None of
         // them is freed before the ring (see `Drop`), and none moves: the heap of a `Vec` or `Bytes` stays in place.
         unsafe { self.uring.submission().push(entry).is_ok() }
@@ -402,7 +428,7 @@ impl Drop for Ring {
         unsafe {
             ManuallyDrop::drop(&mut self.uring);
             if quiet {
-                ManuallyDrop::drop(&mut self.buffers);
+                ManuallyDrop::drop(&mut self.pools);
                 ManuallyDrop::drop(&mut self.sends);
             } else {
                 mem::forget(mem::take(&mut self.timer));

@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use super::{super::buffers::BUFFERS, *};
+use super::*;
 
 const CONN: ConnId = ConnId { slot: 3, generation: 9 };
 
@@ -111,7 +111,7 @@ fn receiving_outlives_a_shortage_of_buffers_without_losing_bytes() {
     let (ours, mut theirs) = pair();
     let mut ring = ring();
     // Nothing is given back before the kernel has run out, so it does run out.
-    let total = 4 * usize::from(BUFFERS) * BUFFER_BYTES as usize;
+    let total = 4 * usize::from(COMMON.buffers) * COMMON.buffer_bytes as usize;
     let writer = thread::spawn(move || {
         let bytes: Vec<u8> = (0..total).map(|number| (number % 251) as u8).collect();
         bytes.chunks(1000).for_each(|chunk| theirs.write_all(chunk).unwrap());
@@ -126,7 +126,11 @@ fn receiving_outlives_a_shortage_of_buffers_without_losing_bytes() {
                     got.extend_from_slice(ring.bytes(&filled));
                     held.push(filled);
                 }
-                Received::Nothing => starved = true,
+                Received::Starved => {
+                    starved = true;
+                    ring.lend_more();
+                }
+                Received::Nothing => panic!("nothing was cancelled"),
                 Received::End => {
                     assert!(got.len() == total && starved);
                     assert!(got.iter().enumerate().all(|(at, byte)| at % 251 == *byte as usize));
@@ -200,4 +204,46 @@ fn a_ring_can_go_with_operations_in_progress() {
     ring.receive(CONN, ours.as_raw_fd());
     ring.send(CONN, ours.as_raw_fd(), vec![0; 5_000_000].into());
     ring.enter().unwrap();
+}
+
+/// Who sends much takes none of the buffers of the others, and loses nothing when there are no large ones left.
+#[test]
+fn bulk_has_buffers_of_its_own() {
+    const LIGHT: ConnId = ConnId { slot: 4, generation: 9 };
+    let (ours, mut theirs) = pair();
+    let (light_ours, mut light_theirs) = pair();
+    let total = 2 * usize::from(BULK.buffers) * BULK.buffer_bytes as usize;
+    let writer = thread::spawn(move || {
+        let bytes: Vec<u8> = (0..total).map(|number| (number % 251) as u8).collect();
+        theirs.write_all(&bytes).unwrap();
+    });
+    let mut ring = ring();
+    ring.receive(LIGHT, light_ours.as_raw_fd());
+    let (mut got, mut held, mut starved) = (Vec::new(), Vec::new(), 0);
+    while got.len() < total {
+        ring.receive_bulk(CONN, ours.as_raw_fd());
+        let Event::Received { conn: CONN, what, more: false } = event(&mut ring) else { panic!() };
+        match what {
+            Received::Bytes(filled) => {
+                got.extend_from_slice(ring.bytes(&filled));
+                held.push(filled);
+            }
+            Received::Starved => {
+                starved += 1;
+                assert_eq!(held.len(), usize::from(BULK.buffers));
+                light_theirs.write_all(b"little").unwrap();
+                let Event::Received { conn: LIGHT, what: Received::Bytes(little), more: true } =
+                    event(&mut ring)
+                else {
+                    panic!()
+                };
+                assert_eq!(ring.bytes(&little), b"little");
+                ring.give_back(little);
+                held.drain(..).for_each(|filled| ring.give_back(filled));
+            }
+            Received::End | Received::Nothing | Received::Failed(_) => panic!(),
+        }
+    }
+    writer.join().unwrap();
+    assert!(starved > 0 && got.iter().enumerate().all(|(at, byte)| at % 251 == *byte as usize));
 }

@@ -39,6 +39,7 @@ impl Shard {
     /// Reads the clock for the input that is handled next.
     pub(super) fn read_clock(&mut self) {
         let at = Instant::now();
+        self.turn_started = at;
         self.now = self.clock.time_at(at);
         if let Some(tracer) = self.broker.tracer() {
             tracer.input_taken(at);

@@ -9,6 +9,7 @@ use socket2::SockRef;
 
 use super::{
     Shard,
+    buffers::{BULK, COMMON},
     connections::{Connection, Move, Phase, Socket},
     ring::{Event, Received},
 };
@@ -49,7 +50,24 @@ impl Shard {
         };
         if !more {
             found.receiving = false;
+        }
+        if let Received::Bytes(filled) = &what {
+            let is_bulk = filled.len() >= BULK_BYTES_MIN;
+            if !more {
+                found.is_bulk = is_bulk;
+            } else if is_bulk && !found.is_bulk {
+                // What has been received by now, or is before the kernel knows, comes all the same.
+                found.is_bulk = true;
+                self.ring.cancel_receive(conn);
+            }
+        }
+        if !more && found.is_bulk {
+            self.to_receive_bulk.push_back(conn);
+        } else if !more {
             self.to_receive.push(conn);
+            if matches!(what, Received::Starved) {
+                self.ring.lend_more();
+            }
         }
         found.ended |= matches!(what, Received::End | Received::Failed(_));
         let paused = found.paused;
@@ -63,7 +81,7 @@ impl Shard {
             (Received::End, Phase::Open) => self.peer_closed(conn),
             (Received::Failed(error), Phase::Open) => self.lost(conn, error),
             (Received::Failed(_), Phase::Draining { .. }) => self.close_now(conn),
-            (Received::End | Received::Failed(_) | Received::Nothing, _) => {}
+            (Received::End | Received::Failed(_) | Received::Starved | Received::Nothing, _) => {}
         }
         self.apply_effects();
         self.proceed(conn);
@@ -232,26 +250,43 @@ impl Shard {
 
     /// Starts the receives that are wanted and not in the kernel.
     pub(super) fn start_receives(&mut self) {
+        while let Some(conn) = self.to_receive.pop() {
+            self.start_receive(conn);
+        }
+    }
+
+    /// The same for those who send much: as many as there are large buffers. The others wait for their turn.
+    pub(super) fn start_bulk_receives(&mut self) {
+        for _ in 0..BULK.buffers {
+            let Some(conn) = self.to_receive_bulk.pop_front() else { return };
+            self.start_receive(conn);
+        }
+    }
+
+    fn start_receive(&mut self, conn: ConnId) {
         let running = self.is_running();
-        for conn in self.to_receive.drain(..) {
-            let Some(found) = self.connections.get(conn) else { continue };
-            let wanted = match found.phase {
-                // What waits for its turn comes first, so that it is bounded.
-                Phase::Open => running && !found.paused && !found.transport.has_kept(),
-                Phase::Draining { .. } | Phase::Lingering => true,
-                Phase::Moving(_) | Phase::Closing => false,
-            };
-            if !wanted || found.receiving || found.ended {
-                continue;
-            }
-            found.receiving = true;
-            // Until the home shard is known, a receive that ends by itself: a move needs no cancel. From unix
-            // sockets always: a multishot one can miss the end of the stream (Linux 6.18).
-            if found.socket.is_unix || found.is_open() && !self.broker.is_settled(conn) {
-                self.ring.receive_once(conn, found.raw_fd());
-            } else {
-                self.ring.receive(conn, found.raw_fd());
-            }
+        let Some(found) = self.connections.get(conn) else { return };
+        let wanted = match found.phase {
+            // What waits for its turn comes first, so that it is bounded.
+            Phase::Open => running && !found.paused && !found.transport.has_kept(),
+            Phase::Draining { .. } | Phase::Lingering => true,
+            Phase::Moving(_) | Phase::Closing => false,
+        };
+        if !wanted || found.receiving || found.ended {
+            return;
+        }
+        found.receiving = true;
+        let socket = found.raw_fd();
+        // Until the home shard is known, a receive that ends by itself: a move needs no cancel. From unix
+        // sockets always: a multishot one can miss the end of the stream (Linux 6.18).
+        if found.is_open() && !self.broker.is_settled(conn) {
+            self.ring.receive_once(conn, socket);
+        } else if found.is_bulk {
+            self.ring.receive_bulk(conn, socket);
+        } else if found.socket.is_unix {
+            self.ring.receive_once(conn, socket);
+        } else {
+            self.ring.receive(conn, socket);
         }
     }
 
@@ -273,6 +308,9 @@ impl Shard {
         }
     }
 }
+
+/// Who sends as much at a time receives apart from all others.
+const BULK_BYTES_MIN: usize = COMMON.buffer_bytes as usize;
 
 /// Time for a peer to take the bytes of a connection that closes.
 pub(super) const DRAIN_MILLIS_MAX: u64 = 5_000;

@@ -46,7 +46,7 @@ impl Shard {
         self.read_clock();
         self.take_rules();
         self.watch_memory();
-        let completions = self.take_completions()?;
+        let is_full = self.take_completions()?;
         self.accept();
         self.take_handshakes();
         self.take_lanes();
@@ -74,7 +74,7 @@ impl Shard {
             self.submit()?;
             self.log_traces();
         }
-        self.submit_and_sleep(completions, give_back_some())
+        self.submit_and_sleep(is_full, give_back_some())
     }
 
     /// Goes by other access rules and bans, if the server has some.
@@ -91,19 +91,32 @@ impl Shard {
     }
 
     /// Takes in what the kernel has, and what it posts as long as it says that there is more: the more there is
-    /// in a turn, the more goes to a connection at a time. Returns how many completions that were.
-    fn take_completions(&mut self) -> io::Result<usize> {
-        let mut taken = 0;
+    /// in a turn, the more goes to a connection at a time. That goes for those that send much, too, a large buffer
+    /// after the other, as long as there is time. Returns whether the turn was full before all was taken.
+    fn take_completions(&mut self) -> io::Result<bool> {
+        let (mut taken, mut work) = (0, 0);
         loop {
             let found = self.ring.harvest(COMPLETIONS_PER_TURN - taken);
             taken += found;
             while let Some(event) = self.ring.next_event() {
+                work += COMPLETION_WORK + event.received_bytes();
                 self.handle(event);
                 self.watch_growth();
+                if work >= WORK_PER_LOOK {
+                    work = 0;
+                    if self.turn_started.elapsed() >= TAKING_MAX {
+                        return Ok(true);
+                    }
+                }
             }
-            if found == 0 || taken == COMPLETIONS_PER_TURN || !self.ring.has_deferred_work() {
-                return Ok(taken);
+            if taken == COMPLETIONS_PER_TURN {
+                return Ok(true);
             }
+            let has_more = found > 0 && self.ring.has_deferred_work();
+            if !has_more && self.to_receive_bulk.is_empty() {
+                return Ok(false);
+            }
+            self.start_bulk_receives();
             self.ring.enter()?;
         }
     }
@@ -115,8 +128,8 @@ impl Shard {
     }
 
     /// The same, and sleeps until there is something to do, unless there is already.
-    fn submit_and_sleep(&mut self, completions: usize, has_more: bool) -> io::Result<()> {
-        if completions == COMPLETIONS_PER_TURN || self.ring.has_backlog() {
+    fn submit_and_sleep(&mut self, is_full: bool, has_more: bool) -> io::Result<()> {
+        if is_full || self.ring.has_backlog() {
             return self.submit();
         }
         self.wake.falls_asleep();
@@ -305,6 +318,14 @@ const COMPLETIONS_PER_TURN: usize = 256;
 
 /// Time for a peer to take its last bytes while memory is short.
 const DRAIN_MILLIS_URGENT: u64 = 1_000;
+
+/// Time after which a turn handles no further ones: what waits behind those that cost much is sent, and what is due
+/// done, before they go on.
+const TAKING_MAX: Duration = Duration::from_micros(500);
+
+/// How much is handled between two looks at the clock, in bytes received; a completion counts as some of its own.
+const WORK_PER_LOOK: usize = 8 * 1024;
+const COMPLETION_WORK: usize = 256;
 
 /// Time for the whole shutdown; what is not done then is cut off.
 const SHUTDOWN_MILLIS_MAX: u64 = 5_000;

@@ -113,6 +113,7 @@ impl Thread {
                     }
                     // Of a connection that is closed.
                     _ if !current => return Ok(()),
+                    Received::Starved => self.ring.lend_more(),
                     Received::Nothing => {}
                     Received::End => return self.ended(slot, None),
                     Received::Failed(error) => return self.ended(slot, Some(error)),
