@@ -86,8 +86,8 @@ impl Broker {
         }
     }
 
-    /// Takes bytes that stand behind others, or are so many that a large packet may be among them. A large packet
-    /// gets a buffer of its own, which is exactly as long, so that it can be kept as it is.
+    /// Takes bytes that stand behind others. A large packet gets a buffer of its own, which is exactly as long, so that
+    /// it can be kept as it is.
     pub(super) fn receive_behind(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         let bytes_max = packet_bytes_max(connection, self.policy.limits.packet_bytes_max);

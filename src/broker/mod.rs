@@ -296,8 +296,7 @@ impl Broker {
     pub fn receive(&mut self, now: Time, conn: ConnId, bytes: &[u8]) {
         self.now = now;
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        let is_alone = connection.input.is_empty() && !connection.paused.any();
-        if is_alone && bytes.len() < limits::SHARED_BYTES_MIN {
+        if connection.input.is_empty() && !connection.paused.any() {
             let used = self.read_packets(conn, bytes, None);
             self.keep_input(conn, &bytes[used..]);
         } else {
