@@ -52,19 +52,23 @@ pub(crate) fn each<T: std::fmt::Debug>(cases: impl IntoIterator<Item = T>, check
 
 /// Runs each named `fn(&Broker)` as two tests, on one shard and on four, each
 /// with a broker of its own: `name;` or `name with "limits.key=value", ...;`.
+/// `by super::broker;` before them names the function that starts it from shards and settings.
 macro_rules! on_one_and_four_shards {
-    ($($name:ident $(with $($setting:literal),+)?;)+) => {$(
+    (by $start:path; $($name:ident $(with $($setting:literal),+)?;)+) => {$(
         mod $name {
             #[test]
             fn one_shard() {
-                super::$name(&crate::common::Broker::start(1, &[$($($setting),+)?]));
+                super::$name(&$start(1, &[$($($setting),+)?]));
             }
 
             #[test]
             fn four_shards() {
-                super::$name(&crate::common::Broker::start(4, &[$($($setting),+)?]));
+                super::$name(&$start(4, &[$($($setting),+)?]));
             }
         }
     )+};
+    ($($checks:tt)+) => {
+        on_one_and_four_shards! { by crate::common::Broker::start; $($checks)+ }
+    };
 }
 pub(crate) use on_one_and_four_shards;

@@ -145,8 +145,8 @@ fn registered(text: &str) -> BTreeSet<String> {
     let behind =
         |(above, line): (&str, &str)| (above == "#[test]").then(|| function(line)).flatten();
     let plain = text.lines().zip(text.lines().skip(1)).filter_map(behind);
-    let blocks = ["\non_one_and_four_shards! {", "\nwith_users! {"].into_iter();
-    let listed = blocks.filter_map(|start| text.split_once(start)?.1.split_once("\n}"));
+    let blocks = text.split("\non_one_and_four_shards! {").skip(1);
+    let listed = blocks.filter_map(|block| block.split_once("\n}"));
     let listed = listed.flat_map(|(listed, _)| listed.split(';'));
     let listed = listed.filter_map(|entry| entry.split_whitespace().next());
     let listed = listed.map(str::to_owned).filter(|name| functions.contains(name));

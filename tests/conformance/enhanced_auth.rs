@@ -26,23 +26,6 @@ fn broker(shards: usize, settings: &[&str]) -> Broker {
     broker
 }
 
-/// The two tests of a check, with a [`broker`] each.
-macro_rules! with_users {
-    ($($name:ident $(with $($setting:literal),+)?;)+) => {$(
-        mod $name {
-            #[test]
-            fn one_shard() {
-                super::$name(&super::broker(1, &[$($($setting),+)?]));
-            }
-
-            #[test]
-            fn four_shards() {
-                super::$name(&super::broker(4, &[$($($setting),+)?]));
-            }
-        }
-    )+};
-}
-
 /// The client's last message, and the server's that has to follow.
 fn prove(user: &str, password: &str, server_first: &str) -> (String, String) {
     let nonce = server_first.split(',').next().expect("a nonce");
@@ -558,7 +541,8 @@ fn auth_out_of_place_is_a_protocol_error(broker: &Broker) {
     });
 }
 
-with_users! {
+on_one_and_four_shards! {
+    by super::broker;
     the_right_password_lets_in;
     the_first_message_may_be_asked_for;
     a_wrong_password_and_an_unknown_user_are_refused_alike;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{Broker, RawClient, each};
+use crate::common::{Broker, RawClient, each, on_one_and_four_shards};
 
 /// The password of all is `pencil`. The first two lines are mosquitto_passwd's.
 const USERS: &str = "\
@@ -14,6 +14,11 @@ six:$6$ntyAD+TF+sIQTD3d$kF9FaVbsrD7KMdTOAVbq+86HnIyXPhsOOb/BSiFR3FAfCGOQJ62hmdki
 seven:$7$101$gopqW4ItTbtGdPg2$BTlUFKlX4st75tK8EbvODyOp6JHd+DsyNXzQTK4kpyGpmdB2G0/buqrLdjLN74yd1q2BXyh9UMofp6kt3GxxqA==
 light:$argon2id$v=19$m=4096,t=3,p=4$c2l4dGVlbiBieXRlcy4uLg$KqR52Nmi5rl4/IuvZ8+f+km8b8ZHUdk/pigG/1GR62c
 ";
+
+/// A broker that knows [`USERS`].
+fn broker(shards: usize, settings: &[&str]) -> Broker {
+    broker_with(USERS, shards, settings)
+}
 
 /// A broker with this password file and these settings.
 pub(crate) fn broker_with(file: &str, shards: usize, settings: &[&str]) -> Broker {
@@ -26,23 +31,6 @@ pub(crate) fn broker_with(file: &str, shards: usize, settings: &[&str]) -> Broke
     let broker = Broker::start(shards, &[&[password_file.as_str()], settings].concat());
     std::fs::remove_file(path).expect("the file is there");
     broker
-}
-
-/// The two tests of a check, with a broker each that knows [`USERS`].
-macro_rules! with_users {
-    ($($name:ident $(with $($setting:literal),+)?;)+) => {$(
-        mod $name {
-            #[test]
-            fn one_shard() {
-                super::$name(&super::broker_with(super::USERS, 1, &[$($($setting),+)?]));
-            }
-
-            #[test]
-            fn four_shards() {
-                super::$name(&super::broker_with(super::USERS, 4, &[$($($setting),+)?]));
-            }
-        }
-    )+};
 }
 
 /// MQTT-3.1.3-11, MQTT-3.1.3-12: in every version, wherever the client's home is.
@@ -305,7 +293,8 @@ fn connect_from(from: Ipv4Addr, port: u16) -> TcpStream {
     socket.into()
 }
 
-with_users! {
+on_one_and_four_shards! {
+    by super::broker;
     the_right_password_lets_in;
     whatever_is_wrong_is_refused_alike;
     packets_behind_connect_wait;

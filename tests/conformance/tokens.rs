@@ -7,7 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::common::{Broker, RawClient, each};
+use crate::common::{Broker, RawClient, each, on_one_and_four_shards};
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
@@ -16,23 +16,6 @@ fn broker(shards: usize, settings: &[&str]) -> Broker {
         concat!("auth.jwt_keys_file=", env!("CARGO_MANIFEST_DIR"), "/tests/tokens/keys.json");
     let secret = format!("auth.jwt_secret={SECRET}");
     Broker::start(shards, &[&[keys, &secret, "auth.jwt_leeway_secs=0"], settings].concat())
-}
-
-/// The two tests of a check, with a broker each that knows the keys.
-macro_rules! with_keys {
-    ($($name:ident $(with $($setting:literal),+)?;)+) => {$(
-        mod $name {
-            #[test]
-            fn one_shard() {
-                super::$name(&super::broker(1, &[$($($setting),+)?]));
-            }
-
-            #[test]
-            fn four_shards() {
-                super::$name(&super::broker(4, &[$($($setting),+)?]));
-            }
-        }
-    )+};
 }
 
 fn tokens() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -154,7 +137,8 @@ fn claims_are_held_against_the_client(broker: &Broker) {
     connect(broker, "x", &own).expect_accepted();
 }
 
-with_keys! {
+on_one_and_four_shards! {
+    by super::broker;
     every_algorithm_is_taken;
     wrong_tokens_are_refused;
     the_connection_ends_with_the_token;
