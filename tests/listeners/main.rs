@@ -3,7 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code)]
 #[path = "../interop/packages.rs"]
 mod packages;
 

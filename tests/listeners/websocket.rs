@@ -2,6 +2,7 @@
 
 use crate::common::{Broker, RawClient, each, free_port, wire};
 use crate::files::{Files, SERVER};
+use crate::packages::{packages, run};
 
 /// A broker with a WebSocket, and its port.
 fn broker(shards: usize, settings: &str) -> (Files, Broker, u16) {
@@ -180,13 +181,8 @@ fn paho_talks_over_websocket_in_tls() {
         let port = free_port();
         let url = format!("[[listener]]\nurl = \"wss://127.0.0.1:{port}\"\n");
         let _broker = files.broker_with(shards, &format!("{url}{}", SERVER));
-        let output =
-            std::process::Command::new(crate::packages::packages().join("venv/bin/python"))
-                .args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/listeners/paho_wss.py")])
-                .args([&port.to_string(), &files.path("ca.pem")])
-                .output()
-                .expect("python3 runs");
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        let python = packages().join("venv/bin/python");
+        let python = python.to_str().expect("an ordinary path");
+        run(python, "../listeners/paho_wss.py", &[&port.to_string(), &files.path("ca.pem")]);
     }
 }
